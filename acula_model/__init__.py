@@ -1,0 +1,1 @@
+"""Audio encoders aligned with a frozen language model that read the reports."""

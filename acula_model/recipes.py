@@ -1,0 +1,94 @@
+"""Named training runs: a run is a frozen value, an experiment is a changed copy of another.
+
+Light on purpose (no torch): settings are checked against the names here.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides what a training run does.
+
+    Attributes:
+        encoder: Name in ``acula_model.encoders``; ``encoder_config`` overrides its sizes.
+        weights: Checkpoint folder or file to start from; None starts from a random encoder.
+        teacher: Name in ``acula_model.teachers``; ``teacher_config`` goes to it.
+        regime: ``disjoint`` aligns with full reports of persons outside every test;
+            ``strict`` also leaves out the label findings of all tasks.
+        alignment_loss: Name in ``acula_model.losses``.
+        alignment_weight: Factor of the alignment loss; 0 trains by masked modelling alone.
+        masked_weight: Factor of the masked-spectrogram loss.
+        projection: Hidden and output width of both projection heads.
+        epochs: Passes over the alignment pairs.
+        batch_size: Pairs per step; all of one group (dataset and modality), so that the
+            alignment loss cannot win by telling datasets apart.
+        learning_rate: Peak of AdamW after ``warmup`` (share of all steps), then cosine decay.
+        clip_norm: Largest gradient norm.
+        shuffle_reports: Control: pairs every sound with another report of its group.
+        seed: Of initialisation, order, windows and masks.
+    """
+
+    name: str
+    encoder: str
+    encoder_config: dict[str, Any] = field(default_factory=dict[str, Any])
+    weights: str | None = None
+    teacher: str
+    teacher_config: dict[str, Any] = field(default_factory=dict[str, Any])
+    regime: Literal["disjoint", "strict"] = "disjoint"
+    alignment_loss: str = "cka_debiased"
+    alignment_weight: float = 1.0
+    masked_weight: float = 1.0
+    projection: tuple[int, int] = (256, 128)
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    clip_norm: float = 1.0
+    shuffle_reports: bool = False
+    seed: int = 0
+
+    @property
+    def text(self) -> str:
+        """Column prefix of the reports that this run learns from."""
+        return "strict" if self.regime == "strict" else "full"
+
+    @property
+    def key(self) -> str:
+        """Short hash of every value except the name."""
+        values = {k: v for k, v in asdict(self).items() if k != "name"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+DEMO = Recipe(
+    name="demo",
+    encoder="opera_gt_small",
+    teacher="lsa",
+    epochs=30,
+    batch_size=128,
+    learning_rate=1e-3,
+)
+
+# Sizes and schedule of the published release (its model card), with a loss that hears the
+# pairing. Needs a GPU and the teacher's weights from the Hugging Face hub.
+PAPER = Recipe(
+    name="paper",
+    encoder="opera_gt",
+    teacher="hugging_face",
+    teacher_config={
+        "model": "google/medgemma-4b-pt",
+        "layer": -1,
+        "max_tokens": 256,
+        "dtype": "bfloat16",
+    },
+    projection=(1024, 512),
+    epochs=50,
+    batch_size=128,
+    learning_rate=1e-5,
+)
+
+RECIPES = {r.name: r for r in (DEMO, PAPER)}

@@ -1,0 +1,136 @@
+"""wave -> the stretches of sound that become one spectrogram each.
+
+A profile is a rule for cutting a recording. ``consecutive`` is ours, the same in training and
+probing; the other two reproduce published front ends, so that published numbers can be checked.
+They differ in trimming, in what fills a short clip and in how much of a long clip is heard.
+Only numpy is imported: this module is part of a cache key that light code computes.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+Wave = npt.NDArray[np.float32]
+Profile = Literal["consecutive", "acula-train", "opera-eval"]
+Fill = Literal["repeat", "zeros"]
+
+# A shorter rest of a recording says little that its full windows do not; fraction of a window.
+SHORTEST_REST = 0.25
+# AcuLa release: 8 s and 3,000 samples more, which makes 256 frames (8 s make only 251).
+ACULA_SAMPLES = 131_000
+# OPERA evaluation of operaGT: 8.18 s at 16 kHz, again 256 frames.
+OPERA_SAMPLES = 130_880
+# librosa.effects.trim as OPERA calls it, at 16 kHz: frames of 0.1 s, half overlapping.
+TRIM_FRAME, TRIM_HOP, TRIM_DB = 1_600, 800, 60.0
+
+
+def cut(profile: Profile, wave: Wave, window: int, overlap: float) -> Wave:
+    """Cut a recording into windows of equal length.
+
+    Args:
+        profile: which rule.
+        wave: mono samples, shape [S].
+        window: length of a window in samples (``consecutive`` only, the others have their own).
+        overlap: share of a window that the next one hears again (``consecutive`` only).
+
+    Returns:
+        Samples, shape [K, window]; K is at least 1.
+
+    Raises:
+        ValueError: for an unknown profile.
+    """
+    rules: dict[Profile, Callable[[Wave], Wave]] = {
+        "consecutive": lambda wave: consecutive(wave, window, overlap),
+        "acula-train": acula_train,
+        "opera-eval": opera_eval,
+    }
+    if profile not in rules:
+        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(get_args(Profile))}")
+    return rules[profile](wave)
+
+
+def consecutive(wave: Wave, window: int, overlap: float = 0.0) -> Wave:
+    """Windows one after the other; a short rest repeats its own sound until it fills one.
+
+    The rest is kept if it is at least ``SHORTEST_REST`` of a window, or the only window. It is
+    filled with sound and not with zeros, because the normalisation of a spectrogram would
+    otherwise spend its range on the step from sound to digital silence.
+
+    Args:
+        wave: samples, shape [S].
+        window: samples in a window.
+        overlap: share of a window in [0, 1) that the next one hears again.
+    """
+    step = max(round(window * (1 - overlap)), 1)
+    windows = [wave[:window]]
+    for start in range(step, len(wave), step):
+        heard = start - step + window
+        if heard >= len(wave) or len(wave) - start < SHORTEST_REST * window:
+            break
+        windows.append(wave[start : start + window])
+    return np.stack([np.resize(piece, window) for piece in windows])
+
+
+def acula_train(wave: Wave) -> Wave:
+    """The AcuLa release in training: the first 8.19 s, zeros after a shorter clip. [1, 131000]."""
+    head = wave[:ACULA_SAMPLES]
+    return np.pad(head, (0, ACULA_SAMPLES - len(head)))[None]
+
+
+def opera_eval(wave: Wave) -> Wave:
+    """OPERA's probing of operaGT: silence trimmed, half-overlapping chunks of 8.18 s.
+
+    A clip longer than one chunk always gets a last, filled chunk that starts half a chunk after
+    the last full one, even where the full ones have heard everything. [K, 130880].
+    """
+    wave, hop = trim(wave), OPERA_SAMPLES // 2
+    if len(wave) <= OPERA_SAMPLES:
+        return fill_in_front(wave, OPERA_SAMPLES)[None]
+    full = range(0, len(wave) - OPERA_SAMPLES + 1, hop)
+    chunks = [wave[start : start + OPERA_SAMPLES] for start in full]
+    chunks.append(fill_in_front(wave[len(full) * hop :], OPERA_SAMPLES))
+    return np.stack(chunks)
+
+
+def opera_eval_whole(wave: Wave, shortest: int, fill: Fill = "repeat") -> Wave:
+    """OPERA's probing of operaCT and operaCE: the trimmed clip as one window.
+
+    Args:
+        wave: samples, shape [S].
+        shortest: samples that a shorter clip is filled up to (set per task: 2, 8, 20 or 30 s).
+        fill: ``repeat`` as in ``fill_in_front``; ``zeros`` repeats the clip from the start as
+            often as it fits and leaves the rest zero.
+
+    Returns:
+        Samples, shape [1, max(shortest, samples after trimming)].
+    """
+    wave = trim(wave)
+    if len(wave) >= shortest:
+        return wave[None]
+    if fill == "repeat":
+        return fill_in_front(wave, shortest)[None]
+    copies = np.tile(wave, (shortest - 1) // len(wave))
+    return np.pad(copies, (0, shortest - len(copies)))[None]
+
+
+def fill_in_front(wave: Wave, length: int) -> Wave:
+    """Fill up to ``length`` samples by repeating the clip before itself; it keeps its end.
+
+    OPERA draws the side with ``random.seed(7456); random.random() < 0.5``: always this one.
+    """
+    return np.resize(wave[::-1], length)[::-1].copy()  # torch wants no negative strides
+
+
+def trim(wave: Wave) -> Wave:
+    """Drop a start and an end that are 60 dB below the loudest frame of 0.1 s.
+
+    Same result as ``librosa.effects.trim(top_db=60, frame_length=1600, hop_length=800)``; a
+    silent clip stays whole.
+    """
+    padded = np.pad(wave, TRIM_FRAME // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, TRIM_FRAME)[::TRIM_HOP]
+    power = np.maximum(np.mean(np.square(frames), axis=1), 1e-10)  # librosa's floor
+    loud = np.flatnonzero(10 * np.log10(power / power.max()) > -TRIM_DB)
+    return wave[loud[0] * TRIM_HOP : (loud[-1] + 1) * TRIM_HOP]

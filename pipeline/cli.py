@@ -1,0 +1,78 @@
+"""The `acula` command: settings, results page, stuck GPU slots, and the model library's verbs."""
+
+from typing import Annotated
+
+import typer
+
+from acula_model.cli import app as model_app
+from pipeline import settings as configuration
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Audited report-audio pairs and the encoders they train.",
+    pretty_exceptions_enable=False,
+)
+app.add_typer(model_app, name="model")
+
+
+def _settings() -> configuration.Settings:
+    try:
+        return configuration.load()
+    except configuration.SettingsError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+def settings() -> None:
+    """Show every setting in force, with its environment variable and meaning."""
+    from rich import print as show
+    from rich.table import Table
+
+    table = Table("variable", "value", "meaning")
+    now = _settings()
+    for name, field in configuration.Settings.model_fields.items():
+        value = getattr(now, name)
+        text = ",".join(value) if isinstance(value, tuple) else str(value)
+        table.add_row(f"ACULA_{name.upper()}", text, field.description)
+    show(table)
+
+
+@app.command()
+def page() -> None:
+    """Print where the results page is."""
+    from pipeline.steps.layout import Corpus
+
+    place = Corpus(_settings().data_root).page.resolve()
+    if not place.is_file():
+        typer.echo(
+            f"{place} is missing: run `dagster asset materialize --select '*results_page'`",
+            err=True,
+        )
+        raise typer.Exit(1)
+    typer.echo(f"results page: {place.as_uri()}")
+
+
+@app.command()
+def unlock(
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """End runs whose process was killed, so that the GPU slots they hold are free again."""
+    from pipeline.defs import dead_runs
+
+    with dead_runs.instance() as instance:
+        runs = dead_runs.unfinished(instance)
+        if not runs:
+            typer.echo("no run is recorded as running")
+            return
+        for run in runs:
+            typer.echo(f"{run.run_id}  {run.job_name}  {run.status.value}")
+        if not yes:
+            typer.confirm("Are the processes of these runs really gone?", abort=True)
+        for run in runs:
+            dead_runs.close(instance, run)
+        typer.echo(f"closed {len(runs)} runs")
+
+
+def main() -> None:
+    """Entry point."""
+    app()

@@ -1,0 +1,85 @@
+"""One manifest -> its three assets: archive, recordings, reports; one group per dataset."""
+
+from typing import Any
+
+import dagster as dg
+
+from pipeline.defs.outcome import result, table
+from pipeline.manifest import Manifest
+from pipeline.settings import Settings
+from pipeline.steps import archive, audio, layout, recordings, report_table, reports, store
+
+
+def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
+    """Assets ``<id>/archive``, ``<id>/recordings`` and ``<id>/reports``."""
+    here = layout.Dataset(settings.data_root, manifest.id)
+    common: dict[str, Any] = {"key_prefix": [manifest.id], "group_name": manifest.id}
+    about = {
+        "title": manifest.title,
+        "licence": manifest.licence.name,
+        "attribution": manifest.attribution,
+        "homepage": dg.MetadataValue.url(manifest.homepage),
+    }
+
+    @dg.asset(
+        **common,
+        name="archive",
+        kinds={"file"},
+        tags={"stage": "archive"},
+        metadata=about,
+        code_version=store.code_version(archive),
+        description=f"{manifest.title}: the raw archive, unpacked as its publisher ships it. "
+        f"{manifest.description}",
+    )
+    def _archive(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        context.log.info(f"licence: {manifest.licence.name}. {manifest.attribution}")
+        return result(context, lambda: archive.obtain(manifest, settings))
+
+    @dg.asset(
+        **common,
+        name="recordings",
+        deps=[_archive],
+        kinds={"flac", "parquet"},
+        tags={"stage": "recordings"},
+        code_version=f"{audio.VERSION}",
+        description="Every usable recording as 16 kHz mono FLAC with its findings and facts about "
+        "the original file. What could not be used is in the quarantine table, with the reason.",
+    )
+    def _recordings(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        def shown() -> dict[str, Any]:
+            rows = store.read_table(here.quarantine).to_pylist()
+            return {"quarantine": table(rows)} if rows else {}
+
+        return result(
+            context,
+            lambda: recordings.prepare(manifest, settings, context.log.info),
+            uri=here.recordings,
+            rows="recordings",
+            more=shown,
+        )
+
+    @dg.asset(
+        **common,
+        name="reports",
+        deps=[_recordings],
+        kinds={"jinja", "parquet"},
+        tags={"stage": "reports"},
+        code_version=reports.template_version(manifest.id),
+        description="One clinical report per recording, rendered from its findings alone; each "
+        "sentence keeps the findings it states. The strict version leaves out the task labels.",
+    )
+    def _reports(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        def shown() -> dict[str, Any]:
+            columns = ["recording_id", "full_text", "strict_text"]
+            rows = store.read_table(here.reports, columns).slice(0, 5).to_pylist()
+            return {"examples": table(rows)}
+
+        return result(
+            context,
+            lambda: report_table.make(manifest, settings),
+            uri=here.reports,
+            rows="reports",
+            more=shown,
+        )
+
+    return [_archive, _recordings, _reports]

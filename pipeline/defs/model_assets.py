@@ -1,0 +1,197 @@
+"""All datasets together -> subjects, pairs, shards, teacher vectors, scores, results page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from acula_model.recipes import RECIPES
+from pipeline.defs.outcome import plain_failures, result, table
+from pipeline.manifest import Manifest
+from pipeline.settings import Settings
+from pipeline.steps import layout, pairs, store, subjects
+from pipeline.steps import shards as shard_step
+
+LEAK_CHECK = dg.AssetCheckSpec(
+    name="no_person_on_both_sides",
+    asset="pairs",
+    blocking=True,
+    description="No person of the alignment set is in any task's validation or test, in any split "
+    "variant. A failure means that scores would be read off persons the encoder has learned from.",
+)
+
+
+def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.AssetsDefinition]:
+    """The assets behind the datasets' own, for one recipe."""
+    corpus = layout.Corpus(settings.data_root)
+    recipe = RECIPES[settings.recipe]
+    recordings = [dg.AssetKey([d, "recordings"]) for d in settings.datasets]
+    reports = [dg.AssetKey([d, "reports"]) for d in settings.datasets]
+
+    @dg.asset(
+        name="subjects",
+        deps=recordings,
+        group_name="pairs",
+        kinds={"parquet"},
+        tags={"stage": "subjects"},
+        code_version=store.code_version(subjects),
+        description="Who is who over all datasets, each person's one split, and the rows of every "
+        "probe task. The only place that decides sides.",
+    )
+    def _subjects(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        return result(
+            context,
+            lambda: subjects.decide(settings, manifests),
+            uri=corpus.table("subjects"),
+            rows="recordings",
+        )
+
+    @dg.asset(
+        name="pairs",
+        deps=[*reports, _subjects],
+        group_name="pairs",
+        kinds={"parquet"},
+        tags={"stage": "pairs"},
+        check_specs=[LEAK_CHECK],
+        code_version=store.code_version(pairs),
+        description="One row per report-audio pair with the hashes of everything it came from. "
+        "`align` is true for persons of train whom no task holds out.",
+    )
+    def _pairs(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        def shown() -> dict[str, Any]:
+            rows = store.read_table(corpus.table("pairs")).slice(0, 10).to_pylist()
+            columns = ("pair_id", "recording_id", "person_id", "split", "align", "full_text")
+            return {"examples": table([{k: r[k] for k in columns} for r in rows])}
+
+        def checked() -> list[dg.AssetCheckResult]:
+            rows = store.read_table(corpus.table("pairs")).to_pylist()
+            tasks = store.read_table(corpus.table("task_rows")).to_pylist()
+            found = pairs.leaks(rows, tasks)
+            some = {p: sorted(w) for p, w in list(found.items())[:20]}
+            return [
+                dg.AssetCheckResult(
+                    check_name=LEAK_CHECK.name,
+                    passed=not found,
+                    metadata={
+                        "persons": len(found),
+                        "aligned_persons": len({r["person_id"] for r in rows if r["align"]}),
+                        "where": dg.MetadataValue.json(some),
+                    },
+                )
+            ]
+
+        return result(
+            context,
+            lambda: pairs.join(settings),
+            uri=corpus.table("pairs"),
+            rows="pairs",
+            more=shown,
+            checks=checked,
+        )
+
+    @dg.asset(
+        name="shards",
+        deps=[_pairs],
+        group_name="pairs",
+        kinds={"webdataset"},
+        tags={"stage": "shards"},
+        code_version=store.code_version(shard_step),
+        description="WebDataset tars per split: `<pair_id>.flac` and `<pair_id>.json`.",
+    )
+    def _shards(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        return result(
+            context,
+            lambda: shard_step.write(settings, manifests, context.log.info),
+            uri=corpus.shards,
+            rows="pairs",
+        )
+
+    @dg.asset(
+        name="report_embeddings",
+        deps=[_pairs],
+        group_name="alignment",
+        pool="gpu",
+        kinds={"huggingface"},
+        tags={"stage": "teacher"},
+        code_version=recipe.key,
+        description="Vectors of the reports by the frozen teacher, computed once. Reports of test "
+        "persons are not read.",
+    )
+    def _embeddings(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        from pipeline.steps import embeddings
+
+        return result(
+            context,
+            lambda: embeddings.embed(settings, recipe, context.log.info),
+            uri=embeddings.folder(settings, recipe),
+            rows="reports",
+        )
+
+    @dg.asset(
+        name="baseline_scores",
+        deps=[_shards],
+        group_name="evaluation",
+        pool="gpu",
+        kinds={"pytorch"},
+        tags={"stage": "probe"},
+        code_version=recipe.key,
+        description="Probe scores of the encoder before alignment, and of metadata that hear no "
+        "sound: the floors beside every score.",
+    )
+    def _baseline(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        from pipeline.steps import training
+
+        return result(
+            context, lambda: training.baseline(settings, recipe, manifests, context.log.info)
+        )
+
+    @dg.asset(
+        name="train_alignment",
+        deps=[_shards, _embeddings],
+        group_name="alignment",
+        pool="gpu",
+        kinds={"pytorch"},
+        tags={"stage": "train"},
+        code_version=recipe.key,
+        description="Aligns the audio encoder with the teacher's vectors, then probes it on every "
+        "task. Refuses to start when a person of the alignment set is held out by a task.",
+    )
+    def _train(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        from pipeline.defs import plots
+        from pipeline.steps import training
+
+        def shown() -> dict[str, Any]:
+            run = training.run_folder(settings, recipe, manifests)
+            return {
+                "scores": table(plots.score_rows(run / "scores")),
+                "curves": plots.curves(run / "history.json"),
+            }
+
+        return result(
+            context,
+            lambda: training.align(settings, recipe, manifests, context.log.info),
+            more=shown,
+        )
+
+    @dg.asset(
+        name="results_page",
+        deps=[_train, _baseline],
+        group_name="evaluation",
+        kinds={"html"},
+        tags={"stage": "page"},
+        code_version="1",
+        description="One self-contained page: scores beside their floors, curves, counts, "
+        "quarantine, example pairs to look at and listen to.",
+    )
+    def _page(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        from pipeline.steps import results_page
+
+        with plain_failures():
+            return result(
+                context,
+                lambda: results_page.make(settings, recipe, manifests),
+                uri=corpus.page,
+                more=lambda: {"page": dg.MetadataValue.path(corpus.page.resolve())},
+            )
+
+    return [_subjects, _pairs, _shards, _embeddings, _baseline, _train, _page]

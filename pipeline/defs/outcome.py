@@ -1,0 +1,73 @@
+"""A step's Outcome -> what Dagster shows of it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from pipeline.steps import store
+
+# Errors whose message already says what to do: retrying or a stack trace would not help.
+_KNOWN = (FileNotFoundError, ValueError)
+
+
+@contextmanager
+def plain_failures() -> Iterator[None]:
+    """Turn a step's own errors into a failure with one sentence and no retries."""
+    try:
+        yield
+    except _KNOWN as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def result(
+    context: dg.AssetExecutionContext,
+    work: Callable[[], store.Outcome],
+    uri: Path | None = None,
+    rows: str | None = None,
+    more: Callable[[], Mapping[str, Any]] | None = None,
+    checks: Callable[[], list[dg.AssetCheckResult]] | None = None,
+) -> dg.MaterializeResult[Any]:
+    """Run a step and describe it.
+
+    Args:
+        context: Of the asset.
+        work: The step.
+        uri: Where the output lies.
+        rows: Name of the fact that is the output's row count.
+        more: Makes tables and plots, after the step.
+        checks: Makes the results of the asset's checks, after the step.
+    """
+    with plain_failures():
+        outcome = work()
+        extra = dict(more()) if more else {}
+        found = checks() if checks else []
+    if outcome.skipped:
+        context.log.info("inputs unchanged: nothing was computed")
+    metadata: dict[str, Any] = {"skipped": outcome.skipped}
+    metadata |= {k: _value(v) for k, v in outcome.facts.items() if v is not None}
+    if rows:
+        metadata["dagster/row_count"] = outcome.facts[rows]
+    if uri:
+        metadata["dagster/uri"] = str(uri.resolve())
+    return dg.MaterializeResult(
+        metadata=metadata | extra, data_version=dg.DataVersion(outcome.version), check_results=found
+    )
+
+
+def _value(value: Any) -> Any:
+    return dg.MetadataValue.json(value) if isinstance(value, dict | list) else value
+
+
+def table(rows: list[dict[str, Any]]) -> dg.TableMetadataValue:
+    """A small table; large ones would bloat the event log."""
+    clean = [
+        {k: v if isinstance(v, str | int | float | bool) else str(v) for k, v in r.items()}
+        for r in rows[:50]
+    ]
+    columns = [dg.TableColumn(name) for name in (clean[0] if clean else ["nothing"])]
+    return dg.MetadataValue.table(
+        [dg.TableRecord(r) for r in clean], schema=dg.TableSchema(columns=columns)
+    )

@@ -1,0 +1,143 @@
+"""datasets_manifest/<id>.yaml -> a validated Manifest. Data only; an unknown key is an error."""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline import RESOURCES
+
+FOLDER = RESOURCES / "datasets_manifest"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Licence(_Strict):
+    name: str
+    url: str | None = None
+    source: str = Field(description="where the licence is stated, and how sure that is")
+    commercial_use: bool | None = Field(None, description="None: not stated")
+
+
+class RemoteFile(_Strict):
+    """One file of the publisher; unknown sizes and checksums stay None."""
+
+    name: str
+    urls: list[str] = Field(min_length=1, description="in the order to try them")
+    bytes: int | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+    note: str = ""
+
+
+class FindingSpec(_Strict):
+    """How one fact is coded in the archive and called in English.
+
+    kind ``code``: one key of ``words``; ``codes``: several of them; ``number``: a number in
+    ``unit``; ``flag``: true (present) or false (stated absent).
+    """
+
+    kind: Literal["code", "codes", "number", "flag"]
+    label: str = Field(description="what it is called in tables and plots")
+    about: str = ""
+    words: dict[str, str] = {}
+    unit: str | None = None
+    absent: list[str] = Field([], description="codes that state absence")
+    unknown: list[str] = Field([], description="codes by which the source says it cannot tell")
+    bands: list[float] = Field([], description="edges that group numbers for the term teacher")
+    heard: bool = Field(
+        False, description="somebody heard it in the sound; kept from the probe that hears none"
+    )
+    stated_by: str | None = Field(None, description="self-report, expert, echocardiography, ...")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "FindingSpec":
+        if self.kind in ("code", "codes"):
+            if not self.words:
+                raise ValueError("a finding of kind code needs words")
+            if strangers := [c for c in self.absent + self.unknown if c not in self.words]:
+                raise ValueError(f"absent/unknown codes without a word: {strangers}")
+        elif self.words or self.absent or self.unknown:
+            raise ValueError(f"words, absent and unknown do not apply to kind {self.kind}")
+        if self.kind == "number" and self.unit is None:
+            raise ValueError("a number needs a unit ('1' for a plain count)")
+        return self
+
+
+class Task(_Strict):
+    """A binary probe task: which finding is the label and which codes are the two classes."""
+
+    title: str
+    label: str
+    positive: list[str | bool] = Field(min_length=1)
+    negative: list[str | bool] = Field(min_length=1)
+    where: dict[str, list[str]] = Field({}, description="findings that select recordings")
+    metric: Literal["auroc"] = "auroc"
+    aggregate: Literal["recording", "case"] = Field(
+        "recording", description="case: mean score over the recordings of one visit"
+    )
+    masks: list[str] = Field(
+        [], description="further findings that give the label away; left out of strict reports"
+    )
+    as_published: bool = Field(False, description="also scored on the publisher's own split")
+
+
+class Manifest(_Strict):
+    """Everything about one dataset that is data: source, terms, code words, tasks."""
+
+    id: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+    title: str
+    description: str
+    use: Literal["alignment", "probes"] = "alignment"
+    homepage: str
+    version: str
+    licence: Licence
+    attribution: str
+    citation: list[str] = Field(min_length=1)
+    files: list[RemoteFile] = Field(min_length=1)
+    findings: dict[str, FindingSpec]
+    tasks: dict[str, Task] = {}
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Manifest":
+        for task_id, task in self.tasks.items():
+            for name in (task.label, *task.masks, *task.where):
+                if name not in self.findings:
+                    raise ValueError(
+                        f"task {task_id}: no finding {name!r}; known: {', '.join(self.findings)}"
+                    )
+            words = self.findings[task.label].words
+            codes = [c for c in task.positive + task.negative if words and c not in words]
+            if codes:
+                raise ValueError(f"task {task_id}: no word for label codes {codes}")
+        return self
+
+    @property
+    def strict_masks(self) -> frozenset[str]:
+        """Findings that a strict report leaves out: the labels and what gives them away."""
+        return frozenset(n for t in self.tasks.values() for n in (t.label, *t.masks))
+
+
+def load(path: Path) -> Manifest:
+    """Read one manifest.
+
+    Raises:
+        ValueError: The file is not valid; names the file and every wrong key.
+    """
+    try:
+        manifest = Manifest.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    if manifest.id != path.stem:
+        raise ValueError(f"{path.name}: id is {manifest.id!r}; it must equal the file's name")
+    return manifest
+
+
+@cache
+def load_all(folder: Path = FOLDER) -> dict[str, Manifest]:
+    """All manifests by id; the folder is the list."""
+    return {m.id: m for m in (load(p) for p in sorted(folder.glob("*.yaml")))}

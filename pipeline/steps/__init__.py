@@ -1,0 +1,1 @@
+"""Plain functions, one module per step; none of them knows Dagster."""

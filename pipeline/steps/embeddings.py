@@ -1,0 +1,108 @@
+"""pairs + teacher -> teacher vectors of the reports that training may read, cached by hash."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from acula_model import teachers
+from acula_model.recipes import Recipe
+from pipeline.settings import Settings
+from pipeline.steps import layout, store
+
+BATCH = 4096  # reports between two progress lines and two writes
+
+
+def folder(settings: Settings, recipe: Recipe) -> Path:
+    """Where the vectors of one teacher, its options and the regime's texts lie."""
+    key = store.digest([recipe.teacher, recipe.teacher_config, recipe.text])
+    return layout.Corpus(settings.data_root).teachers / f"{recipe.teacher}-{recipe.text}-{key}"
+
+
+def gauge_pairs(rows: list[dict[str, Any]], task_rows: list[dict[str, Any]]) -> list[str]:
+    """Pairs of validation persons outside every task's test, in any variant."""
+    tested = {t["person_id"] for t in task_rows if t["fold"] == "test"}
+    return [r["pair_id"] for r in rows if r["split"] == "val" and r["person_id"] not in tested]
+
+
+def embed(
+    settings: Settings, recipe: Recipe, progress: Callable[[str], None] = print
+) -> store.Outcome:
+    """Embed the reports of alignment and gauge pairs; no text of a test person is read."""
+    corpus = layout.Corpus(settings.data_root)
+    place = folder(settings, recipe)
+    inputs = {
+        "pairs": store.version_at(corpus.stamp("pairs")),
+        "teacher": [recipe.teacher, recipe.teacher_config],
+        "code": store.code_version(teachers, sys.modules[__name__]),
+    }
+    output = place / "vectors.parquet"
+
+    def work() -> tuple[str, dict[str, Any]]:
+        rows = store.read_table(corpus.table("pairs")).to_pylist()
+        tasks = store.read_table(corpus.table("task_rows")).to_pylist()
+        gauge = set(gauge_pairs(rows, tasks))
+        fit_on = _reports([r for r in rows if r["align"]], recipe.text)
+        wanted = _reports([r for r in rows if r["align"] or r["pair_id"] in gauge], recipe.text)
+        teacher = teachers.build(recipe.teacher, fit_on, **recipe.teacher_config)
+        known = _known(output, teacher.revision)
+        missing = [r for r in wanted if r.hash not in known]
+        for start in range(0, len(missing), BATCH):
+            chunk = missing[start : start + BATCH]
+            known |= dict(zip((r.hash for r in chunk), teacher.embed(chunk), strict=True))
+            progress(f"teacher: {start + len(chunk)} of {len(missing)} reports embedded")
+        vectors = {r.hash: known[r.hash] for r in wanted}
+        width = len(next(iter(vectors.values())))
+        version = _write(output, vectors, teacher.revision, width)
+        return version, {
+            "reports": len(wanted),
+            "embedded_now": len(missing),
+            "width": width,
+            "revision": teacher.revision,
+            "truncated": getattr(teacher, "truncated", 0),
+        }
+
+    return store.cached(place / "stamp.json", inputs, [output], work)
+
+
+def load(settings: Settings, recipe: Recipe) -> dict[str, npt.NDArray[np.float32]]:
+    """Report hash -> vector."""
+    table = store.read_table(folder(settings, recipe) / "vectors.parquet")
+    matrix = np.stack(table["vector"].combine_chunks().to_numpy(zero_copy_only=False))
+    return dict(zip(table["report_hash"].to_pylist(), matrix, strict=True))
+
+
+def _reports(rows: list[dict[str, Any]], text: str) -> list[teachers.Report]:
+    found = {
+        r[f"{text}_hash"]: teachers.Report(
+            r[f"{text}_hash"], r[f"{text}_text"], tuple(r[f"{text}_terms"])
+        )
+        for r in rows
+    }
+    return [found[h] for h in sorted(found)]
+
+
+def _known(path: Path, revision: str) -> dict[str, npt.NDArray[np.float32]]:
+    """Vectors of an earlier run of the same teacher."""
+    if not path.is_file():
+        return {}
+    table = store.read_table(path)
+    if (table.schema.metadata or {}).get(b"revision") != revision.encode():
+        return {}
+    matrix = np.stack(table["vector"].combine_chunks().to_numpy(zero_copy_only=False))
+    return dict(zip(table["report_hash"].to_pylist(), matrix, strict=True))
+
+
+def _write(
+    path: Path, vectors: Mapping[str, npt.NDArray[np.float32]], revision: str, width: int
+) -> str:
+    schema = pa.schema(
+        [pa.field("report_hash", pa.string()), pa.field("vector", pa.list_(pa.float32(), width))],
+        metadata={"revision": revision},
+    )
+    rows = [{"report_hash": h, "vector": v} for h, v in sorted(vectors.items())]
+    return store.write_table(path, rows, schema)

@@ -1,0 +1,95 @@
+"""Where every artefact lies under the data root; the only place that names these paths."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Files of one dataset."""
+
+    data_root: Path
+    id: str
+
+    @property
+    def folder(self) -> Path:
+        return self.data_root / self.id
+
+    @property
+    def archive(self) -> Path:
+        """Unpacked archive, when the pipeline made it."""
+        return self.folder / "archive"
+
+    @property
+    def archive_stamp(self) -> Path:
+        return self.folder / "archive.json"
+
+    @property
+    def parts(self) -> Path:
+        """Normalised audio: ``<key>.tar`` with FLAC files and ``<key>.parquet``."""
+        return self.folder / "parts"
+
+    @property
+    def recordings(self) -> Path:
+        return self.folder / "recordings.parquet"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.folder / "quarantine.parquet"
+
+    @property
+    def recordings_stamp(self) -> Path:
+        return self.folder / "recordings.json"
+
+    @property
+    def reports(self) -> Path:
+        return self.folder / "reports.parquet"
+
+    @property
+    def reports_stamp(self) -> Path:
+        return self.folder / "reports.json"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Files about all datasets together."""
+
+    data_root: Path
+
+    def dataset(self, name: str) -> Dataset:
+        return Dataset(self.data_root, name)
+
+    def table(self, name: str) -> Path:
+        """``subjects``, ``task_rows`` or ``pairs``."""
+        return self.data_root / f"{name}.parquet"
+
+    def stamp(self, name: str) -> Path:
+        return self.data_root / f"{name}.json"
+
+    @property
+    def shards(self) -> Path:
+        return self.data_root / "shards"
+
+    @property
+    def shard_index(self) -> Path:
+        return self.data_root / "shards.parquet"
+
+    @property
+    def mels(self) -> Path:
+        return self.data_root / "mels"
+
+    @property
+    def teachers(self) -> Path:
+        return self.data_root / "report_embeddings"
+
+    @property
+    def baselines(self) -> Path:
+        return self.data_root / "baseline_scores"
+
+    @property
+    def runs(self) -> Path:
+        return self.data_root / "runs"
+
+    @property
+    def page(self) -> Path:
+        return self.data_root / "results_page" / "index.html"

@@ -1,0 +1,63 @@
+"""pairs + quarantine + manifest -> what the results page says about each dataset."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.manifest import Manifest
+from pipeline.settings import Settings
+from pipeline.steps import layout, store
+
+LISTED = 50  # quarantined names shown per dataset
+IDENTITIES = ("id", "proxy", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """Counts of one dataset. ``persons`` and ``splits`` are by identity kind and by split."""
+
+    manifest: Manifest
+    source: str
+    recordings: int
+    hours: float
+    persons: Mapping[str, int]
+    splits: Mapping[str, tuple[int, int]]  # recordings, persons
+    aligned: int
+    quarantine: Counter[str]
+    listed: Sequence[Mapping[str, Any]]
+
+    @property
+    def refused(self) -> int:
+        return self.quarantine.total()
+
+
+def describe(
+    corpus: layout.Corpus,
+    settings: Settings,
+    manifests: Mapping[str, Manifest],
+    pairs: Sequence[Mapping[str, Any]],
+) -> list[Described]:
+    """Every dataset of the run, in the order of the settings."""
+    by_dataset: dict[str, list[Mapping[str, Any]]] = {d: [] for d in settings.datasets}
+    for row in pairs:
+        by_dataset[row["dataset"]].append(row)
+    found = []
+    for dataset, own in by_dataset.items():
+        here = corpus.dataset(dataset)
+        refused = store.read_table(here.quarantine).to_pylist()
+        identity = {r["person_id"]: r["identity"] for r in own}
+        sides = {s: [r for r in own if r["split"] == s] for s in ("train", "val", "test")}
+        found.append(Described(
+            manifest=manifests[dataset],
+            source=json.loads(here.archive_stamp.read_text())["facts"]["source"],
+            recordings=len(own),
+            hours=sum(r["duration_s"] for r in own) / 3600,
+            persons={k: n for k in IDENTITIES if (n := list(identity.values()).count(k))},
+            splits={s: (len(r), len({p["person_id"] for p in r})) for s, r in sides.items()},
+            aligned=sum(r["align"] for r in own),
+            quarantine=Counter(r["reason"] for r in refused),
+            listed=refused[:LISTED],
+        ))
+    return found

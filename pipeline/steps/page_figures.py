@@ -1,0 +1,197 @@
+"""history, pairs and shards -> curves, pictures and players that a page can carry inside itself.
+
+Plots are coordinates which the template draws as SVG: they take the colours of the page, light
+or dark. Spectrograms are what the encoder gets, by the same front end.
+"""
+
+import base64
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from acula_model.front_end import MelFrontEnd, mel_filters
+from pipeline.manifest import Manifest
+from pipeline.records import unit_hash
+
+EXAMPLES = 10
+SECONDS = 8  # of each example; keeps the page below 6 MB
+_TICKS_HZ = (100, 500, 1000, 2000, 4000)
+PairRow = Mapping[str, Any]
+Point = tuple[float, float]
+Tick = tuple[float, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One line over epochs, in shares of the plot's width and height (0 is left and bottom)."""
+
+    title: str
+    points: list[Point]
+    best: Point | None
+    best_epoch: int
+    best_value: float | None
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    floor: float | None  # height of the line at zero
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A log-mel spectrogram as a data URI, and where its ticks are (shares, as in Curve)."""
+
+    uri: str
+    seconds: list[Tick]
+    hertz: list[Tick]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One pair to look at and to listen to."""
+
+    pair: PairRow
+    shard: str
+    audio: str  # data URI
+    heard_s: float
+    picture: Picture
+    full: list[tuple[str, list[str]]]  # sentence, labels of the findings it states
+    strict: list[tuple[str, list[str]]]
+    masked: set[str]  # labels of findings that the strict report leaves out
+
+
+def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> list[Curve]:
+    """Both training losses and the alignment of held-out pairs, per epoch."""
+    named = {
+        "alignment_loss": "alignment loss, train",
+        "masked_loss": "masked-spectrogram loss, train",
+        "held_out_cka": "debiased CKA, held-out persons",
+    }
+    found = []
+    for name, title in named.items():
+        values = {int(h["epoch"]): h[name] for h in history if math.isfinite(h[name])}
+        found.append(_curve(title, values, best_epoch, zero=name == "held_out_cka"))
+    return found
+
+
+def _curve(title: str, values: Mapping[int, float], best_epoch: int, zero: bool) -> Curve:
+    from matplotlib.ticker import MaxNLocator
+
+    lows = [*values.values(), *([0.0] if zero else [])] or [0.0]
+    ys = MaxNLocator(nbins=4).tick_values(min(lows), max(lows))
+    last = max([2, *values])
+    xs = [x for x in MaxNLocator(nbins=6, integer=True).tick_values(1, last) if 1 <= x <= last]
+
+    def across(epoch: float) -> float:
+        return round((epoch - 1) / (last - 1), 4)
+
+    def up(value: float) -> float:
+        return round(float((value - ys[0]) / (ys[-1] - ys[0])), 4)
+
+    points = {e: (across(e), up(v)) for e, v in sorted(values.items())}
+    return Curve(
+        title=title,
+        points=list(points.values()),
+        best=points.get(best_epoch),
+        best_epoch=best_epoch,
+        best_value=values.get(best_epoch),
+        x_ticks=[(across(x), f"{x:.0f}") for x in xs],
+        y_ticks=[(up(y), f"{y:.3g}".replace("-", "\u2212")) for y in ys],
+        floor=up(0.0) if zero else None,
+    )
+
+
+def choose(pairs: Iterable[PairRow], tested: set[str]) -> list[PairRow]:
+    """Up to ten pairs of train and validation by a hash, in turn from each dataset and split.
+
+    Args:
+        pairs: Rows of the pairs table.
+        tested: Persons in any task's test, in any variant: never shown.
+    """
+    queues: dict[str, dict[str, list[PairRow]]] = {}
+    for row in sorted(pairs, key=lambda r: unit_hash(f"page:{r['pair_id']}")):
+        if row["split"] in ("train", "val") and row["person_id"] not in tested:
+            queues.setdefault(row["dataset"], {}).setdefault(row["split"], []).append(row)
+    turns: list[tuple[int, str, PairRow]] = []
+    for dataset, sides in sorted(queues.items()):
+        for order, split in enumerate(("train", "val")):
+            own = sides.get(split, [])[:EXAMPLES]
+            turns += [(2 * i + order, dataset, r) for i, r in enumerate(own)]
+    turns.sort(key=lambda t: t[:2])
+    return sorted((t[2] for t in turns[:EXAMPLES]), key=lambda r: (r["dataset"], r["split"]))
+
+
+def example(
+    row: PairRow, manifest: Manifest, shards: Path, place: Mapping[str, Any], front_end: MelFrontEnd
+) -> Example:
+    """Cut, draw and encode one pair.
+
+    Args:
+        row: Of the pairs table.
+        manifest: Of its dataset.
+        shards: Folder of the shards.
+        place: Its row of the shard index.
+        front_end: What the picture shows.
+    """
+    with (shards / place["shard"]).open("rb") as file:
+        file.seek(place["shard_offset"])
+        flac, wave = cut(file.read(place["shard_size"]))
+
+    def sentences(regime: str) -> list[tuple[str, list[str]]]:
+        return [
+            (s["text"], [manifest.findings[n].label for n in s["findings"]])
+            for s in json.loads(row[f"{regime}_sentences"])
+        ]
+
+    return Example(
+        pair=row,
+        shard=place["shard"],
+        audio=_uri("audio/flac", flac),
+        heard_s=round(len(wave) / front_end.sample_rate, 3),
+        picture=picture(wave, front_end),
+        full=sentences("full"),
+        strict=sentences("strict"),
+        masked={manifest.findings[n].label for n in manifest.strict_masks},
+    )
+
+
+def cut(flac: bytes) -> tuple[bytes, npt.NDArray[np.float32]]:
+    """The first seconds of a FLAC file, encoded and as samples."""
+    import soundfile
+
+    pcm, rate = soundfile.read(io.BytesIO(flac), dtype="int16")
+    pcm = pcm[: SECONDS * rate]
+    encoded = io.BytesIO()
+    soundfile.write(encoded, pcm, rate, format="FLAC", subtype="PCM_16")
+    return encoded.getvalue(), pcm.astype(np.float32) / 32768
+
+
+def picture(wave: npt.NDArray[np.float32], front_end: MelFrontEnd) -> Picture:
+    """Log-mel of a wave."""
+    import matplotlib
+    from matplotlib.image import imsave
+
+    mel_TM = front_end.log_mel(wave).numpy()
+    png = io.BytesIO()
+    imsave(png, mel_TM.T, cmap=matplotlib.colormaps["magma"], origin="lower", format="png")
+    length = len(wave) / front_end.sample_rate
+    step = 1 if length > 2 else 0.2
+    marks = np.arange(0, length + 1e-6, step)
+    filters = mel_filters(front_end)
+    hz = np.linspace(0, front_end.sample_rate / 2, filters.shape[1])
+    centres = filters @ hz / filters.sum(1)
+    heights = (np.interp(_TICKS_HZ, centres, np.arange(len(centres))) + 0.5) / len(centres)
+    return Picture(
+        uri=_uri("image/png", png.getvalue()),
+        seconds=[(round(float(s) / length, 4), f"{s:g}") for s in marks],
+        hertz=[(round(float(h), 4), str(f)) for f, h in zip(_TICKS_HZ, heights, strict=True)],
+    )
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

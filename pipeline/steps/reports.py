@@ -1,0 +1,171 @@
+"""recordings table + template -> one clinical report per recording, in two versions.
+
+A template is a list of ``{% call sentence("a", "b") %}...{% endcall %}`` blocks. A block
+becomes a sentence only if every finding it names is recorded and not left out; inside it,
+touching a finding that it does not name is an error. So each sentence is known to state
+exactly the findings it lists, a strict report is the same template with findings left out,
+and nothing can be said that the metadata do not say.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import FileSystemLoader, StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from pipeline import RESOURCES
+from pipeline.findings import Finding, resolve
+from pipeline.manifest import Manifest
+from pipeline.records import Value, unit_hash
+
+FOLDER = RESOURCES / "templates" / "reports"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """One sentence and the names of the findings that it states."""
+
+    text: str
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Text, its sentences, and the terms of the findings stated (for the term teacher)."""
+
+    sentences: tuple[Sentence, ...]
+    terms: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return " ".join(s.text for s in self.sentences)
+
+    @property
+    def hash(self) -> str:
+        """Identifies what a teacher reads: the text and the terms."""
+        said = json.dumps([self.text, self.terms], ensure_ascii=False)
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+class _Page:
+    """What one rendering may touch, and the sentences it leaves behind."""
+
+    def __init__(self, recording_id: str, findings: Mapping[str, Finding], omit: frozenset[str]):
+        self._id, self._findings, self._omit = recording_id, findings, omit
+        self._picks = 0
+        self._open: tuple[str, ...] | None = None
+        self.sentences: list[Sentence] = []
+
+    def look(self, name: str) -> Finding:
+        """A finding, inside a sentence that names it."""
+        if name not in self._findings:
+            raise TemplateError(f"no finding {name!r}; known: {', '.join(self._findings)}")
+        if self._open is None or name not in self._open:
+            raise TemplateError(
+                f"finding {name!r} is used outside a sentence that names it; write "
+                f'{{% call sentence("{name}", ...) %}}'
+            )
+        return self._findings[name]
+
+    def status(self, name: str) -> str:
+        """Status of a finding; a finding left out counts as not recorded."""
+        if name not in self._findings:
+            raise TemplateError(f"no finding {name!r}; known: {', '.join(self._findings)}")
+        return "not_recorded" if name in self._omit else self._findings[name].status
+
+    def has(self, *names: str) -> bool:
+        """All named findings are stated or stated absent, and not left out."""
+        return all(self.status(n) in ("stated", "absent") for n in names)
+
+    def unknown(self, *names: str) -> bool:
+        """The source says of each named finding that it cannot tell."""
+        return all(self.status(n) == "unknown" for n in names)
+
+    def pick(self, *phrasings: str) -> str:
+        """One phrasing, chosen by a hash of the recording id and the place in the template."""
+        if not phrasings:
+            raise TemplateError("pick() needs a phrasing")
+        self._picks += 1
+        return phrasings[int(unit_hash(f"{self._id}#{self._picks}") * len(phrasings))]
+
+    def sentence(self, *names: str, caller: Callable[[], str]) -> str:
+        """Add the block's text as a sentence about exactly these findings."""
+        if all(self.status(n) != "not_recorded" for n in names):
+            self._open = names
+            text = " ".join(caller().split())
+            self._open = None
+            if text:
+                text = text[0].upper() + text[1:]
+                self.sentences.append(Sentence(text=text, findings=names))
+        return ""
+
+
+class _Findings:
+    """``f`` in a template: ``f.name`` is the finding of that name. Has no other attribute."""
+
+    def __init__(self, look: Callable[[str], Finding]):
+        self.__look = look
+
+    def __getitem__(self, name: str) -> Finding:
+        return self.__look(name)
+
+
+@cache
+def _environment(folder: Path) -> ImmutableSandboxedEnvironment:
+    """Keeps compiled templates, and reads an edited one again."""
+    environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    del environment.filters["random"]  # the same recording has the same report
+    return environment
+
+
+def template_version(dataset: str, folder: Path = FOLDER) -> str:
+    """Hash of the dataset's template and the macros that all templates share."""
+    sources = [folder / f"{dataset}.j2", *sorted(folder.glob("_*.j2"))]
+    return hashlib.sha256(b"\0".join(p.read_bytes() for p in sources)).hexdigest()[:16]
+
+
+def render(
+    manifest: Manifest,
+    recording_id: str,
+    values: Mapping[str, Value],
+    omit: Iterable[str] = (),
+    folder: Path = FOLDER,
+) -> Report:
+    """The report of one recording, without the findings in ``omit``.
+
+    Raises:
+        UnknownCode: A code without a word in the manifest.
+        ValueError: The template uses an unknown variable or says nothing; names the template.
+    """
+    findings = resolve(manifest, values)
+    page = _Page(recording_id, findings, frozenset(omit))
+    context: dict[str, Any] = {
+        "f": _Findings(page.look),
+        "sentence": page.sentence,
+        "pick": page.pick,
+        "has": page.has,
+        "unknown": page.unknown,
+        "status": page.status,
+    }
+    try:
+        rest = _environment(folder).get_template(f"{manifest.id}.j2").render(context)
+    except TemplateError as error:
+        raise ValueError(f"templates/reports/{manifest.id}.j2: {error}") from error
+    if stray := rest.strip():
+        raise ValueError(f"templates/reports/{manifest.id}.j2: text outside a sentence: {stray!r}")
+    if not page.sentences:
+        raise ValueError(f"templates/reports/{manifest.id}.j2: no sentence for {recording_id}")
+    stated = dict.fromkeys(n for s in page.sentences for n in s.findings)
+    terms = tuple(term for name in stated for term in findings[name].terms)
+    return Report(sentences=tuple(page.sentences), terms=terms)

@@ -1,0 +1,156 @@
+"""pairs -> WebDataset tars per split; a pair's shard follows from a hash of its id."""
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from acula_model import shards as pair_format
+from pipeline import pool
+from pipeline.manifest import Manifest
+from pipeline.records import unit_hash
+from pipeline.settings import Settings
+from pipeline.steps import layout, parts, store
+
+PAIRS_PER_SHARD = 256
+INDEX = pa.schema(
+    [
+        pa.field("pair_id", pa.string()),
+        pa.field("shard", pa.string()),
+        pa.field("shard_offset", pa.int64()),
+        pa.field("shard_size", pa.int64()),
+    ]
+)
+# What travels with each pair, so that a tar alone can be traced to the archive.
+_TRAVELS = (
+    "pair_id",
+    "recording_id",
+    "dataset",
+    "modality",
+    "member",
+    "case_id",
+    "person_id",
+    "identity",
+    "split",
+    "split_rule",
+    "align",
+    "raw_sha256",
+    "audio_sha256",
+    "native_rate",
+    "native_format",
+    "native_channels",
+    "duration_s",
+    "template_version",
+    "full_text",
+    "full_hash",
+    "strict_text",
+    "strict_hash",
+)
+Row = Mapping[str, Any]
+
+
+def write(
+    settings: Settings, manifests: Mapping[str, Manifest], progress: Callable[[str], None] = print
+) -> store.Outcome:
+    """Write the shards whose pairs changed and an index of pair -> shard and offset."""
+    corpus = layout.Corpus(settings.data_root)
+    sources = {d: _source(corpus.dataset(d), manifests[d]) for d in settings.datasets}
+    code = store.code_version(pair_format, sys.modules[__name__])
+    inputs = {"pairs": store.version_at(corpus.stamp("pairs")), "sources": sources, "code": code}
+
+    def work() -> tuple[str, dict[str, Any]]:
+        pairs = store.read_table(corpus.table("pairs")).to_pylist()
+        plan: dict[str, list[Row]] = {}
+        for name, members in _plan(pairs).items():
+            said = [[r[k] for k in _TRAVELS] for r in members]
+            used = {d: sources[d] for d in sorted({r["dataset"] for r in members})}
+            plan[f"{name}-{store.digest([code, used, said])}"] = members
+        jobs = [
+            (corpus.shards / f"{name}.tar", members, settings.data_root, sources)
+            for name, members in plan.items()
+            if not (corpus.shards / f"{name}.tar").exists()
+        ]
+        for done, shard in enumerate(pool.run(write_one, jobs, settings.workers), 1):
+            progress(f"shards: {done} of {len(jobs)} written ({shard})")
+        _clean(corpus.shards, set(plan))
+        version = store.write_table(corpus.shard_index, list(_index(corpus.shards)), INDEX)
+        size = sum(p.stat().st_size for p in pair_format.shards(corpus.shards))
+        return version, {
+            "shards": len(plan),
+            "shards_written": len(jobs),
+            "pairs": len(pairs),
+            "bytes": size,
+        }
+
+    return store.cached(corpus.stamp("shards"), inputs, [corpus.shards, corpus.shard_index], work)
+
+
+def _plan(pairs: list[Row]) -> dict[str, list[Row]]:
+    """Shard name -> its pairs. The number of shards doubles, so growth moves few pairs."""
+    plan: dict[str, list[Row]] = {}
+    for split in ("train", "val", "test"):
+        own = [r for r in pairs if r["split"] == split]
+        count = 1
+        while len(own) > count * PAIRS_PER_SHARD:
+            count *= 2
+        buckets: dict[int, list[Row]] = defaultdict(list)
+        for row in own:
+            buckets[int(unit_hash(f"shard:{row['pair_id']}") * count)].append(row)
+        for bucket, members in sorted(buckets.items()):
+            plan[f"{split}/{split}-{bucket:05d}-of-{count:05d}"] = members
+    return plan
+
+
+def _source(here: layout.Dataset, manifest: Manifest) -> dict[str, Any]:
+    archive = json.loads(here.archive_stamp.read_text())
+    return {
+        "archive": {
+            "source": archive["facts"]["source"],
+            "version": archive["version"],
+            "urls": [f.urls[0] for f in manifest.files],
+        },
+        "licence": manifest.licence.name,
+        "attribution": manifest.attribution,
+        "dataset_version": manifest.version,
+    }
+
+
+def write_one(path: Path, members: list[Row], data_root: Path, sources: Mapping[str, Any]) -> str:
+    """Write one shard; returns its name. Runs in a worker."""
+    with store.finished(path) as temporary:
+        pair_format.write(temporary, _pairs(members, data_root, sources))
+    return path.name
+
+
+def _pairs(
+    members: list[Row], data_root: Path, sources: Mapping[str, Any]
+) -> Iterator[pair_format.Pair]:
+    for row in members:
+        folder = layout.Dataset(data_root, row["dataset"]).parts
+        flac = parts.read_flac(folder, row["part"], row["offset"], row["size"])
+        meta = {k: row[k] for k in _TRAVELS} | sources[row["dataset"]]
+        for regime in ("full", "strict"):
+            meta[f"{regime}_sentences"] = json.loads(row[f"{regime}_sentences"])
+            meta[f"{regime}_terms"] = row[f"{regime}_terms"]
+        yield pair_format.Pair(flac=flac, meta=meta)
+
+
+def _index(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in pair_format.shards(folder):
+        for pair_id, (offset, size) in pair_format.places(path).items():
+            yield {
+                "pair_id": pair_id,
+                "shard": path.relative_to(folder).as_posix(),
+                "shard_offset": offset,
+                "shard_size": size,
+            }
+
+
+def _clean(folder: Path, keep: set[str]) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder).with_suffix("").as_posix() not in keep:
+            path.unlink()

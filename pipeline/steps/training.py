@@ -1,0 +1,190 @@
+"""shards + teacher vectors + task rows -> probe scores before alignment, aligned encoder, scores."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from acula_model import encoders, front_end, losses, mels, probe, train
+from acula_model.recipes import Recipe
+from pipeline.manifest import Manifest
+from pipeline.settings import Settings
+from pipeline.steps import embeddings, layout, pairs, shortcuts, store
+
+Progress = Callable[[str], None]
+_MODEL_CODE = (encoders, front_end, losses, mels, probe, train)
+
+
+def baseline(
+    settings: Settings,
+    recipe: Recipe,
+    manifests: Mapping[str, Manifest],
+    progress: Progress = print,
+) -> store.Outcome:
+    """Probe the encoder as it is before alignment, and metadata that hear no sound."""
+    corpus = layout.Corpus(settings.data_root)
+    inputs = _inputs(corpus, manifests, settings) | {
+        "encoder": _encoder(recipe),
+        "shortcuts": store.code_version(shortcuts),
+    }
+    place = baseline_folder(settings, recipe)
+
+    def work() -> tuple[str, dict[str, Any]]:
+        rows = _table(corpus, "task_rows")
+        by_case = _by_case(settings, manifests)
+        model = train.Aligner(recipe, text_width=1).encoder
+        windows = mels.load(corpus.shards, corpus.mels, model.front_end, progress)
+        _probe(model, windows, rows, by_case, place / "encoder")
+        features = shortcuts.features(_table(corpus, "pairs"), manifests)
+        _write_scores(place / "shortcut", *probe.run(features, rows, by_case))
+        facts = _summary(place / "encoder")
+        return store.digest([facts, _summary(place / "shortcut")]), facts
+
+    outputs = [place / kind / "scores.parquet" for kind in ("encoder", "shortcut")]
+    return store.cached(place / "stamp.json", inputs, outputs, work)
+
+
+def baseline_folder(settings: Settings, recipe: Recipe) -> Path:
+    """``baseline_scores/<hash>`` of the encoder that the recipe starts from."""
+    return layout.Corpus(settings.data_root).baselines / store.digest(_encoder(recipe))
+
+
+def run_folder(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) -> Path:
+    """``runs/<recipe>-<hash>`` for the present inputs."""
+    corpus = layout.Corpus(settings.data_root)
+    key = store.digest(_training_inputs(corpus, settings, recipe, manifests))
+    return corpus.runs / f"{recipe.name}-{key[:8]}"
+
+
+def align(
+    settings: Settings,
+    recipe: Recipe,
+    manifests: Mapping[str, Manifest],
+    progress: Progress = print,
+) -> store.Outcome:
+    """Align the encoder, then probe it. A killed run goes on where it stopped.
+
+    Raises:
+        LeakageError: A person of the alignment set is held out by a task.
+        FileNotFoundError: Something upstream has not been made; names the command.
+    """
+    corpus = layout.Corpus(settings.data_root)
+    inputs = _training_inputs(corpus, settings, recipe, manifests)
+    place = run_folder(settings, recipe, manifests)
+
+    def work() -> tuple[str, dict[str, Any]]:
+        rows, tasks = _table(corpus, "pairs"), _table(corpus, "task_rows")
+        pairs.assert_no_leakage(rows, tasks)
+        vectors = embeddings.load(settings, recipe)
+        front_end = encoders.build(recipe.encoder, **recipe.encoder_config).front_end
+        windows = mels.load(corpus.shards, corpus.mels, front_end, progress)
+        result = train.align(
+            recipe,
+            windows,
+            vectors,
+            [r["pair_id"] for r in rows if r["align"]],
+            embeddings.gauge_pairs(rows, tasks),
+            place,
+            progress,
+        )
+        store.write_json(place / "history.json", result.history)
+        encoder = train.checkpoint.load(result.folder).encoder
+        _probe(encoder, windows, tasks, _by_case(settings, manifests), place / "scores")
+        facts = _summary(place / "scores") | {
+            "run": place.name,
+            "best_epoch": result.best_epoch,
+            "held_out_cka": result.history[result.best_epoch - 1]["held_out_cka"],
+            "epochs": len(result.history),
+        }
+        return store.digest(facts), facts
+
+    outputs = [place / "scores" / "scores.parquet", place / "checkpoint"]
+    return store.cached(place / "stamp.json", inputs, outputs, work)
+
+
+def _encoder(recipe: Recipe) -> list[Any]:
+    return [recipe.encoder, recipe.encoder_config, recipe.weights, recipe.seed]
+
+
+def _inputs(
+    corpus: layout.Corpus, manifests: Mapping[str, Manifest], settings: Settings
+) -> dict[str, Any]:
+    return {
+        "shards": store.version_at(corpus.stamp("shards")),
+        "subjects": store.version_at(corpus.stamp("subjects")),
+        "by_case": _by_case(settings, manifests),
+        "code": store.code_version(*_MODEL_CODE, sys.modules[__name__]),
+    }
+
+
+def _training_inputs(
+    corpus: layout.Corpus, settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]
+) -> dict[str, Any]:
+    return _inputs(corpus, manifests, settings) | {
+        "recipe": recipe.key,
+        "vectors": store.version_at(embeddings.folder(settings, recipe) / "stamp.json"),
+    }
+
+
+def _by_case(settings: Settings, manifests: Mapping[str, Manifest]) -> list[str]:
+    return [
+        f"{d}/{name}"
+        for d in settings.datasets
+        for name, task in manifests[d].tasks.items()
+        if task.aggregate == "case"
+    ]
+
+
+def _table(corpus: layout.Corpus, name: str) -> list[dict[str, Any]]:
+    return store.read_table(corpus.table(name)).to_pylist()
+
+
+def _probe(
+    encoder: Any,
+    windows: mels.Mels,
+    task_rows: list[dict[str, Any]],
+    by_case: list[str],
+    place: Path,
+) -> None:
+    wanted = {r["recording_id"] for r in task_rows}
+    ids = [i for i, m in windows.meta.items() if m["recording_id"] in wanted]
+    found = train.embed(encoder, windows, ids)
+    features = {windows.meta[i]["recording_id"]: v for i, v in found.items()}
+    place.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        place / "embeddings.npz",
+        ids=np.array(list(features)),
+        vectors=np.stack(list(features.values())),
+    )
+    _write_scores(place, *probe.run(features, task_rows, by_case))
+
+
+def _write_scores(
+    place: Path, scores: list[probe.Score], predictions: list[probe.Prediction]
+) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame([asdict(s) | {"counts": json.dumps(s.counts)} for s in scores])
+    for name, frame in (
+        ("scores", table),
+        ("predictions", pd.DataFrame([asdict(p) for p in predictions])),
+    ):
+        with store.finished(place / f"{name}.parquet") as temporary:
+            frame.to_parquet(temporary)
+
+
+def _summary(place: Path) -> dict[str, Any]:
+    scores = pd.read_parquet(place / "scores.parquet")
+    clean = scores[(scores["variant"] == "subject_clean") & scores["auroc"].notna()]
+    return {
+        "mean_auroc": round(float(clean["auroc"].mean()), 4) if len(clean) else None,
+        "tasks_run": len(clean),
+        "auroc": {
+            t: round(float(a), 4) for t, a in zip(clean["task"], clean["auroc"], strict=True)
+        },
+        "not_run": {f"{r.task} {r.variant}": r.reason for r in scores.itertuples() if r.reason},
+    }
