@@ -78,8 +78,7 @@ def run(
     aggregated = set(by_case)
     grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in task_rows:
-        if row["recording_id"] in features:
-            grouped.setdefault((row["task"], row["variant"]), []).append(row)
+        grouped.setdefault((row["task"], row["variant"]), []).append(row)
     scores: list[Score] = []
     predictions: list[Prediction] = []
     for (task, variant), rows in sorted(grouped.items()):
@@ -96,7 +95,8 @@ def _one(
     features: Mapping[str, npt.NDArray[np.floating]],
     by_case: bool,
 ) -> tuple[Score, list[Prediction]]:
-    folds = {f: [r for r in rows if r["fold"] == f] for f in ("train", "val", "test")}
+    heard = [r for r in rows if r["recording_id"] in features]
+    folds = {f: [r for r in heard if r["fold"] == f] for f in ("train", "val", "test")}
     known = {r["person_id"] for f in ("train", "val") for r in folds[f]}
     shared = len(known & {r["person_id"] for r in folds["test"]})
     counts = {f: _counts(own, by_case) for f, own in folds.items()}
@@ -105,6 +105,8 @@ def _one(
     short = [f for f in ("train", "test") if min(_counts(folds[f], by_case)) < MIN_PER_CLASS]
     if short:
         reason = f"fewer than {MIN_PER_CLASS} of a class in {' and '.join(short)}"
+        if not heard:
+            reason = "no recording has features"
         return Score(
             task=task, variant=variant, counts=counts, shared_persons=shared, reason=reason
         ), []

@@ -22,6 +22,7 @@ class Recipe:
         alignment_loss: Name in ``acula_model.losses``.
         alignment_weight: Factor of the alignment loss; 0 trains by masked modelling alone.
         masked_weight: Factor of the masked-spectrogram loss.
+        one_pass: Align the embedding of the masked pass instead of a clean second pass.
         projection: Hidden and output width of both projection heads.
         epochs: Passes over the alignment pairs.
         batch_size: Pairs per step; all of one group (dataset and modality), so that the
@@ -42,7 +43,9 @@ class Recipe:
     alignment_loss: str = "cka_debiased"
     alignment_weight: float = 1.0
     masked_weight: float = 1.0
+    one_pass: bool = False
     projection: tuple[int, int] = (256, 128)
+    text_head: Literal["trained", "none"] = "trained"
     epochs: int
     batch_size: int
     learning_rate: float

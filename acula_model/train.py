@@ -55,7 +55,8 @@ class Aligner(nn.Module):
             checkpoint.restore(self.encoder, Path(recipe.weights))
         hidden, out = recipe.projection
         self.audio_head = head(self.encoder.width, hidden, out)
-        self.text_head = head(text_width, hidden, out)
+        trained = recipe.text_head == "trained"
+        self.text_head = head(text_width, hidden, out) if trained else nn.Identity()
 
 
 class Pairs:
@@ -229,16 +230,23 @@ def _epoch(
     masks = torch.Generator(device).manual_seed(recipe.seed * 100_003 + epoch)
     torch.manual_seed(recipe.seed * 100_003 + epoch)
     alignment_loss = losses.build(recipe.alignment_loss)
+    aligning = recipe.alignment_weight > 0
     model.train()
     sums = {"loss": 0.0, "alignment_loss": 0.0, "masked_loss": 0.0}
     plan = batches(learn.groups, recipe.batch_size, rng)
     for ids in plan:
         mel_BTM = learn.sound(ids, rng.random(len(ids))).to(device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            masked = model.encoder.self_supervised_loss(mel_BTM, masks)
-            audio = model.audio_head(model.encoder.embed(mel_BTM)).float()
-            text = model.text_head(learn.text(ids).to(device)).float()
-        alignment = alignment_loss(audio, text)
+            if recipe.one_pass:
+                masked, sound_BD = model.encoder.masked_pass(mel_BTM, masks)
+            else:
+                masked = model.encoder.self_supervised_loss(mel_BTM, masks)
+                sound_BD = model.encoder.embed(mel_BTM) if aligning else None
+            alignment = torch.zeros((), device=device)
+            if aligning and sound_BD is not None:
+                text_BE = learn.text(ids).to(device)
+                heads = model.audio_head(sound_BD), model.text_head(text_BE)
+                alignment = alignment_loss(*(h.float() for h in heads))
         loss = recipe.masked_weight * masked + recipe.alignment_weight * alignment
         if not torch.isfinite(loss):
             raise TrainingError(

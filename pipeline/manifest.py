@@ -65,6 +65,8 @@ class FindingSpec(_Strict):
             raise ValueError(f"words, absent and unknown do not apply to kind {self.kind}")
         if self.kind == "number" and self.unit is None:
             raise ValueError("a number needs a unit ('1' for a plain count)")
+        if self.bands != sorted(set(self.bands)):
+            raise ValueError(f"bands must rise; got {self.bands}")
         return self
 
 
@@ -110,10 +112,16 @@ class Manifest(_Strict):
                     raise ValueError(
                         f"task {task_id}: no finding {name!r}; known: {', '.join(self.findings)}"
                     )
-            words = self.findings[task.label].words
-            codes = [c for c in task.positive + task.negative if words and c not in words]
-            if codes:
-                raise ValueError(f"task {task_id}: no word for label codes {codes}")
+            spec, codes = self.findings[task.label], task.positive + task.negative
+            if spec.kind == "flag" and not all(isinstance(c, bool) for c in codes):
+                raise ValueError(f"task {task_id}: a flag is true or false; got {codes}")
+            if spec.kind != "flag" and (wrong := [c for c in codes if c not in spec.words]):
+                raise ValueError(f"task {task_id}: no word for label codes {wrong}")
+            if twice := [c for c in task.positive if c in task.negative]:
+                raise ValueError(f"task {task_id}: {twice} cannot be in both classes")
+            for name, allowed in task.where.items():
+                if wrong := [c for c in allowed if c not in self.findings[name].words]:
+                    raise ValueError(f"task {task_id}: no word for {name} {wrong}")
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
@@ -61,7 +62,9 @@ class Settings(BaseSettings):
     @field_validator("datasets", mode="before")
     @classmethod
     def _datasets(cls, value: Any) -> Any:
-        names = [v.strip() for v in value.split(",")] if isinstance(value, str) else list(value)
+        if not isinstance(value, str | list | tuple):
+            raise ValueError(f"{value!r} is no list of dataset ids")
+        names = [str(v).strip() for v in (value.split(",") if isinstance(value, str) else value)]
         names = [n for n in names if n]
         known = _all_datasets()
         if wrong := [n for n in names if n not in known]:
@@ -96,10 +99,13 @@ def load(**overrides: Any) -> Settings:
         SettingsError: A variable or key does not exist, or a value is not allowed.
     """
     names = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    if wrong := sorted(v for v in os.environ if v.startswith(PREFIX) and v not in names):
+    wrong = sorted(v for v in os.environ if v.upper().startswith(PREFIX) and v.upper() not in names)
+    if wrong:
         raise SettingsError(f"no setting {', '.join(wrong)}; valid: {', '.join(sorted(names))}")
     try:
         return Settings(**overrides)
+    except TOMLDecodeError as error:
+        raise SettingsError(f"{FILE}: {error}") from error
     except ValidationError as error:
         valid = ", ".join(Settings.model_fields)
         lines = [

@@ -139,9 +139,11 @@ def icbhi() -> Manifest:
 def materialise(tiny_settings: configuration.Settings) -> Callable[..., dict[str, store.Outcome]]:
     """Run the data steps of the tiny archive up to one of ``STEPS``."""
 
-    def run(until: str = "shards", **overrides: object) -> dict[str, store.Outcome]:
+    def run(
+        until: str = "shards", manifest: Manifest | None = None, **overrides: object
+    ) -> dict[str, store.Outcome]:
         at = tiny_settings.model_copy(update=overrides)
-        known = {"icbhi": load_all()["icbhi"]}
+        known = {"icbhi": manifest or load_all()["icbhi"]}
         work: dict[str, Callable[[], store.Outcome]] = {
             "archive": lambda: archive.obtain(known["icbhi"], at),
             "recordings": lambda: recordings.prepare(known["icbhi"], at, lambda _: None),

@@ -18,7 +18,7 @@ golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden files in {GO
 RULES = runpy.run_path(str(GOLDEN / "rules.py")) if GOLDEN.is_dir() else {}
 SMALL = [
     {},
-    {"patch": (4, 64), "width": 64},
+    {"patch": (8, 16), "width": 64},
     {"patch": (8, 32), "stem": "conv", "stem_channels": 8},
     {"patch": (16, 16), "decoder_depth": 2},
 ]

@@ -172,6 +172,11 @@ class OperaGT(AudioEncoder):
             embedding_BD=self.norm(tokens_BVD[:, 1:].mean(1)),
         )
 
+    def masked_pass(self, mel_BTM: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Loss and embedding of the visible patches from one pass; see ``AudioEncoder``."""
+        done = self.masked(mel_BTM, generator)
+        return done.loss, done.embedding_BD
+
     def own_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename the keys of OPERA and AcuLa files; see ``AudioEncoder``."""
         return {own_key(key): tensor for key, tensor in state.items()}
@@ -240,7 +245,7 @@ def opera_gt_small(*, front_end: MelFrontEnd | None = None, **config: Any) -> Op
         config: Fields of ``OperaGTConfig`` that differ from the small ones.
     """
     small: dict[str, Any] = {
-        "patch": (8, 16),
+        "patch": (4, 64),  # all bands at once: the finest time steps (128 ms) for their price
         "width": 96,
         "depth": 4,
         "heads": 4,
@@ -250,4 +255,7 @@ def opera_gt_small(*, front_end: MelFrontEnd | None = None, **config: Any) -> Op
         "decoder_heads": 4,
         "swapped_positions": False,
     }
-    return OperaGT("opera_gt_small", OperaGTConfig(**small | config), front_end or MelFrontEnd())
+    sizes = OperaGTConfig(**small | config)
+    if front_end is None:
+        front_end = MelFrontEnd(frames=sizes.frames, n_mels=sizes.n_mels)
+    return OperaGT("opera_gt_small", sizes, front_end)

@@ -45,6 +45,8 @@ class HuggingFace:
         self._max_tokens, self._batch_size = max_tokens, batch_size
         load: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
         self._tokenizer = AutoTokenizer.from_pretrained(model, **load)
+        # On the left, as some decoders have it, padding would shift learned positions.
+        self._tokenizer.padding_side = "right"
         if self._tokenizer.pad_token is None:  # decoders often have none; padding is masked
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._model = AutoModel.from_pretrained(model, dtype=getattr(torch, dtype), **load)

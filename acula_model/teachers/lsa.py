@@ -25,6 +25,7 @@ class LSA:
             raise ValueError(
                 f"the lsa teacher needs at least two reports to learn from, got {len(fit_on)}"
             )
+        fit_on = sorted(fit_on)  # rows in another order would rotate the vectors
         self._word_weight = word_weight
         self._terms = TfidfVectorizer(analyzer=_terms, min_df=2, sublinear_tf=True)
         self._words = TfidfVectorizer(stop_words="english", min_df=2, sublinear_tf=True)
@@ -34,7 +35,7 @@ class LSA:
         width = min(width, min(features.shape) - 1)
         self._svd = TruncatedSVD(width, random_state=seed).fit(features)
         read = hashlib.sha256(repr((width, word_weight, seed)).encode())
-        for report in sorted(fit_on):
+        for report in fit_on:
             read.update(report.hash.encode())
         self.revision = f"lsa-{read.hexdigest()[:16]}"
 

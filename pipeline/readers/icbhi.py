@@ -49,7 +49,9 @@ def read(archive: Path) -> Iterator[Recording | Rejected]:
             yield Rejected(name=wav.name, reason="no_metadata", detail=detail)
             continue
         try:
-            yield _recording(archive, wav, match, people[patient], diagnosis[patient], split[wav.stem])
+            yield _recording(
+                archive, wav, match, people[patient], diagnosis[patient], split[wav.stem]
+            )
         except ValueError as error:
             yield Rejected(name=wav.name, reason="bad_metadata", detail=str(error))
     for stem in sorted(split.keys() - found):

@@ -76,29 +76,26 @@ def read(archive: Path) -> Iterator[Recording | Rejected]:
         yield Rejected(name=name, reason="no_metadata" if _NAME.fullmatch(name) else "bad_name")
 
 
-def _entry(
-    sound: str, audio: Row, who: Row | None, split: Row | None, present: bool
-) -> Recording | Rejected:
+def _entry(sound: str, audio: Row, who: Row, split: Row, present: bool) -> Recording | Rejected:
     person, name = audio[_PERSON], audio[f"{sound}_file_name"]
     if name in _MISSING:
         return Rejected(name=f"{person} {sound}", reason="no_audio_file", detail="no file name")
     if not _NAME.fullmatch(name):
-        return Rejected(name=name, reason="bad_name")
-    size = _number(audio[f"{sound}_size"])
+        return Rejected(name=name, reason="bad_name", detail=f"{person} {sound}")
+    try:
+        size = _number(audio[f"{sound}_size"])
+        side = _SIDES[split.get("splits", "")]
+        findings = _findings(who) if who else {}
+    except (KeyError, ValueError) as error:
+        return Rejected(name=name, reason="bad_metadata", detail=f"{person}: {error!r}")
     if size is None or size <= _HEADER:
         reason = "header_only" if present else "no_audio_file"
         return Rejected(name=name, reason=reason, detail=f"{person} {sound}, size {size}")
     if not present:
         return Rejected(name=name, reason="no_audio_file", detail=f"{person} {sound}")
-    if who is None:
+    if not who:
         detail = f"{person} is not in participant_metadata.csv"
         return Rejected(name=name, reason="no_metadata", detail=detail)
-    split = split or {}
-    try:
-        side = _SIDES[split.get("splits", "")]
-        findings = _findings(who)
-    except (KeyError, ValueError) as error:
-        return Rejected(name=name, reason="bad_metadata", detail=f"{person}: {error!r}")
     return Recording(
         native_id=name.removesuffix(".wav"),
         member=f"audio/{name}",
@@ -179,7 +176,6 @@ class _Table:
             self._rows = {row[at]: tuple(row) for row in rows}
         self.names = self._rows.keys()
 
-    def row(self, person: str) -> Row | None:
-        if person not in self._rows:
-            return None
-        return dict(zip(self._header, self._rows[person], strict=False))
+    def row(self, person: str) -> Row:
+        """Cells by column; none for a person without a row."""
+        return dict(zip(self._header, self._rows.get(person, ()), strict=False))

@@ -133,7 +133,7 @@ def _voice(r: Rng, n: int, noise: Signal, person: Airway) -> Signal:
 def _breath_in(r: Rng, out: Signal, start: float, length: float, person: Airway) -> None:
     for _ in range(r.poisson(person.crackles * length)):
         at = start + float(r.uniform(0, length))
-        add(out, RATE, at, _crackle(r) * np.float32(r.uniform(0.15, 0.45)))
+        add(out, RATE, at, _crackle(r) * np.float32(r.uniform(0.2, 0.5)))
 
 
 def _crackle(r: Rng) -> Signal:

@@ -41,12 +41,13 @@ _SUSPECT = {"1": ("COVID-19", "lower_infection"),
             "2": ("COVID-19", "upper_infection", "lower_infection", "obstructive_disease"),
             "3": ("upper_infection", "lower_infection")}  # fmt: skip
 # By status: how ill the cough sounds (beta distribution), and how often the two flags are true.
-_ILL = {"COVID-19": (5, 2), "healthy": (1, 6), "symptomatic": (2, 3), "": (1, 2)}
+_ILL = {"COVID-19": (6, 2), "healthy": (1, 8), "symptomatic": (2, 3), "": (1, 2)}
 _CONDITION = {"COVID-19": 0.3, "healthy": 0.2, "symptomatic": 0.3}
 _FEVER = {"COVID-19": 0.25, "healthy": 0.13, "symptomatic": 0.3}
 # Dealt in turn; "" answers nothing, and can therefore not be told apart by place, age and sex.
-_LINKED = ("healthy", "COVID-19", "healthy", "COVID-19", "symptomatic", "healthy", "COVID-19")
-_UNLINKED = ("healthy", "", "COVID-19", "symptomatic", "healthy", "", "COVID-19")
+_LINKED = ("healthy", "COVID-19", "healthy", "symptomatic", "COVID-19", "healthy", "COVID-19",
+           "healthy")  # fmt: skip
+_UNLINKED = ("healthy", "", "COVID-19", "healthy", "symptomatic", "", "COVID-19", "healthy")
 _PLACES = ((41.0, 29.1), (46.5, 6.6), (40.4, -3.7), (41.3, 61.3), (-23.5, -46.6), (33.6, -7.5))
 
 

@@ -222,17 +222,16 @@ def _noise(r: Rng, n: int, room: Room) -> Signal:
     """Hiss of the device, breath and body in the band of the murmurs, rubs and voices."""
     t = np.arange(n) / RATE
     breath = 1 + 0.5 * np.sin(2 * np.pi * r.uniform(0.25, 0.7) * t + r.uniform(0, 6))
-    body = _rush(r, n, r.uniform(60, 260), r.uniform(0.6, 1.2)) * breath.astype(np.float32)
-    hiss = _rush(r, n, r.uniform(200, 900), 3.0)
-    out = hiss * np.float32(10 ** (room.hiss_db / 20)) + body * np.float32(
-        10 ** (room.body_db / 20)
-    )
+    out = _rush(r, n, r.uniform(60, 260), r.uniform(0.6, 1.2)) * breath.astype(np.float32)
+    out *= np.float32(10 ** (room.body_db / 20))
+    out += _rush(r, n, r.uniform(200, 900), 3.0) * np.float32(10 ** (room.hiss_db / 20))
     for _ in range(r.poisson(room.events * n / RATE)):
         m = int(r.uniform(0.05, 0.4) * RATE)
         t = np.arange(m) / m
         shape = (np.minimum(t / 0.15, 1) * np.exp(-4 * t)).astype(np.float32)
-        rub = _rush(r, m, r.uniform(120, 600), r.uniform(0.4, 1.0)) * shape
-        add(out, RATE, r.uniform(0, n / RATE), rub * np.float32(10 ** (r.uniform(-24, 4) / 20)))
+        level = np.float32(10 ** (r.uniform(-24, 4) / 20))
+        rub = _rush(r, m, r.uniform(120, 600), r.uniform(0.4, 1.0)) * shape * level
+        add(out, RATE, r.uniform(0, n / RATE), rub.astype(np.float32))
     return out
 
 

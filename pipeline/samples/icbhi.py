@@ -14,18 +14,25 @@ from pipeline.samples.signal import Job, Rng
 
 RATE = 6000  # Hz at which sounds are made: a chest lets little pass above 3 kHz
 LABEL_ERROR = 0.06
+# Their products with the rates have small prime factors, which halves the time of the FFTs.
+_SECONDS = [8.4, 9.0, 9.6, 10.0, 10.8, 11.2, 12.0]
 _LOCATIONS = ["Tc", "Al", "Ar", "Pl", "Pr", "Ll", "Lr"]
 _DEVICES = {
     "AKGC417L": lung.Device(response=((30, -4), (80, 0), (1000, 0), (3000, -12)), hiss=36),
-    "Meditron": lung.Device(response=((30, -8), (100, 2), (500, 0), (1200, -12), (3000, -24)), hiss=44),
-    "LittC2SE": lung.Device(response=((30, -2), (90, 3), (400, 0), (1000, -10), (3000, -22)), hiss=40),
-    "Litt3200": lung.Device(response=((30, -6), (80, 0), (500, 0), (1000, -6), (2000, -18)), hiss=42),
+    "Meditron": lung.Device(response=((30, -8), (100, 2), (500, 0), (3000, -24)), hiss=44),
+    "LittC2SE": lung.Device(response=((30, -2), (90, 3), (400, 0), (3000, -22)), hiss=40),
+    "Litt3200": lung.Device(response=((30, -6), (80, 0), (500, 0), (2000, -18)), hiss=42),
 }
-# Per group: the devices differ, but every device sees both groups.
-_USUAL_DEVICES = {
-    "COPD": ([0.5, 0.2, 0.15, 0.15], list(_DEVICES)),
-    "else": ([0.35, 0.3, 0.15, 0.2], list(_DEVICES)),
-}
+# Rates and depths of each device's files: the device does not fix them.
+_FORMATS = {
+    "AKGC417L": [(44_100, "PCM_24"), (44_100, "PCM_16")],
+    "Meditron": [(44_100, "PCM_24"), (44_100, "PCM_16"), (44_100, "PCM_32"), (10_000, "PCM_16"),
+                 (4000, "PCM_16")],
+    "LittC2SE": [(44_100, "PCM_16")],
+    "Litt3200": [(4000, "PCM_16")],
+}  # fmt: skip
+# Shares of the devices: the groups differ, but every device hears both.
+_SHARES_COPD, _SHARES_ELSE = (0.5, 0.2, 0.15, 0.15), (0.35, 0.3, 0.15, 0.2)
 _OTHERS = ["URTI", "Bronchiectasis", "Pneumonia", "Bronchiolitis", "LRTI", "Asthma"]
 _ONLY_TRAIN = ("Pneumonia", "LRTI", "Asthma")
 
@@ -38,12 +45,7 @@ class _Patient:
     sex: str
     device: str
     side: str  # train | test | both
-
-
-@dataclass(frozen=True)
-class _Format:
-    rate: int
-    subtype: str
+    form: int  # where in the list of formats their recordings begin
 
 
 def write(root: Path, seed: int, scale: float = 1.0) -> None:
@@ -52,11 +54,12 @@ def write(root: Path, seed: int, scale: float = 1.0) -> None:
     split: dict[str, str] = {}
     jobs: list[Job] = []
     for patient in patients:
+        forms = _FORMATS[patient.device]
         for i, stem in enumerate(_stems(seed, patient)):
             split[stem] = patient.side if patient.side != "both" else ("train", "test")[i % 2]
             jobs.append(
                 (_recording, audio / f"{stem}.wav",
-                 {"seed": seed, "patient": patient, "form": _format(seed, patient, stem)})
+                 {"seed": seed, "patient": patient, "form": forms[(patient.form + i) % len(forms)]})
             )  # fmt: skip
     signal.render(jobs)
     by_diagnosis = {p.diagnosis: p for p in patients}
@@ -76,13 +79,14 @@ def _patients(seed: int, count: int) -> list[_Patient]:
             r.integers(4, 17) if child else r.integers(45, 90) if diagnosis == "COPD"
             else r.integers(22, 82)
         )  # fmt: skip
-        shares, devices = _USUAL_DEVICES["COPD" if diagnosis == "COPD" else "else"]
-        device = "Litt3200" if i == 5 else str(r.choice(devices, p=shares))
+        shares = _SHARES_COPD if diagnosis == "COPD" else _SHARES_ELSE
+        # Two patients see to it that every rate and depth occurs in a small sample too.
+        device = {2: "Meditron", 5: "Litt3200"}.get(i) or str(r.choice(list(_DEVICES), p=shares))
         side = "test" if i // 5 % 2 and diagnosis not in _ONLY_TRAIN else "train"
         if i in train[-2:]:
             side = "both"
         patients.append(
-            _Patient(number, diagnosis, age, "M" if r.random() < 0.62 else "F", device, side)
+            _Patient(number, diagnosis, age, "M" if r.random() < 0.62 else "F", device, side, i)
         )
     return patients
 
@@ -93,40 +97,28 @@ def _stems(seed: int, patient: _Patient) -> list[str]:
     mode = "mc" if patient.device in ("AKGC417L", "LittC2SE") else "sc"
     places = sorted(str(p) for p in r.choice(_LOCATIONS, int(r.integers(2, 5)), replace=False))
     letter = "b" if r.random() < 0.7 else "p"
-    visits = [f"{1 + (i >= 2 and r.random() < 0.3)}{letter}{r.integers(1, 6)}"[:3] for i in (0, 2)]
+    visits = [f"{1 + (i >= 2 and r.random() < 0.3)}{letter}{r.integers(1, 6)}" for i in (0, 2)]
     return [
         f"{patient.number}_{visits[i // 2 % 2]}_{place}_{mode}_{patient.device}"
         for i, place in enumerate(places)
     ]
 
 
-def _format(seed: int, patient: _Patient, stem: str) -> _Format:
-    """The device does not fix the rate and depth, except that the Littmann 3200 has 4 kHz."""
-    if patient.device == "Litt3200":
-        return _Format(4000, "PCM_16")
-    r = signal.rng(seed, "icbhi", "format", stem)
-    if patient.device == "Meditron":
-        rate = int(r.choice([44_100, 4000, 10_000], p=[0.7, 0.2, 0.1]))
-        return _Format(rate, str(r.choice(["PCM_16", "PCM_24", "PCM_32"])) if rate == 44_100 else "PCM_16")
-    return _Format(44_100, str(r.choice(["PCM_16", "PCM_24"])))
-
-
-def _recording(path: Path, *, seed: int, patient: _Patient, form: _Format) -> None:
+def _recording(path: Path, *, seed: int, patient: _Patient, form: tuple[int, str]) -> None:
     person = signal.rng(seed, "icbhi", "chest", patient.number)
     group = patient.diagnosis
     if person.random() < LABEL_ERROR:
         group = {"COPD": "Healthy", "Healthy": "COPD"}.get(group, group)
     chest = lung.chest(person, patient.age, obstructive=group == "COPD")
     r = signal.rng(seed, "icbhi", path.stem)
-    seconds = round(float(r.uniform(8.2, 12)), 2)
-    rate = min(RATE, form.rate)
+    seconds = float(r.choice(_SECONDS))
+    native_rate, subtype = form
+    rate = min(RATE, native_rate)
     breathing = lung.breaths(r, chest, seconds)
     events = lung.episodes(r, _sounds(r, group), breathing, rate, seconds)
-    heard = lung.auscultation(
-        r, rate, seconds, chest, breathing, events, _DEVICES[patient.device]
-    )
-    lung.write_wav(path, heard, rate, form.rate, form.subtype)
-    decimals = 4 if form.rate == 4000 else 3
+    heard = lung.auscultation(r, rate, seconds, chest, breathing, events, _DEVICES[patient.device])
+    lung.write_wav(path, heard, rate, native_rate, subtype)
+    decimals = 4 if native_rate == 4000 else 3
     lines = [
         "\t".join([_number(b.start, decimals), _number(b.end, decimals),
                    *(str(int(f)) for f in _flags(r, b, events))])
@@ -185,23 +177,26 @@ def _lists(root: Path, seed: int, patients: list[_Patient], split: dict[str, str
     """The side files, with the official line ends: LF for the diagnoses, CRLF for the others."""
     nobody = [p for p in patients if p.diagnosis in _OTHERS][-1]  # everything is missing
     bare = next(p for p in patients if p.diagnosis == "COPD")  # an adult without body mass index
+    unmeasured = next(p for p in patients if p.age < 18)  # a child without height
     rows: list[str] = []
-    for patient in sorted(patients, key=lambda p: p.number):
+    patients = sorted(patients, key=lambda p: p.number)
+    for patient in patients:
         r = signal.rng(seed, "icbhi", "size", patient.number)
         body = ["NA", "NA", "NA"]  # body mass index of adults; weight and height of children
         if patient.age >= 18 and patient is not bare:
             body[0] = f"{r.uniform(17, 38):.2f}".rstrip("0").rstrip(".")
         elif patient.age < 18:
             height = 55 + 7.5 * patient.age + r.normal(0, 4)
-            tall = "NA" if r.random() < 0.05 else f"{height:.0f}"
+            tall = "NA" if patient is unmeasured else f"{height:.0f}"
             body[1:] = [f"{height**2 * r.uniform(14, 18) / 1e4:.1f}", tall]
         row = [f"{patient.age:g}", patient.sex, *body] if patient is not nobody else ["NA"] * 5
         rows.append("\t".join([patient.number, *row]))
-    demographics = "".join(f"{row}\r\n" for row in rows)
-    (root / "ICBHI_Challenge_demographic_information.txt").write_bytes(demographics.encode())
-    diagnoses = "".join(f"{p.number}\t{p.diagnosis}\n" for p in sorted(patients, key=lambda p: p.number))
-    (root / "ICBHI_Challenge_diagnosis.txt").write_bytes(diagnoses.encode())
     # One row of the official list names a device that the file does not have.
-    ghost = f"{patients[0].number}_9b2_Pl_sc_Meditron"
-    lines = "".join(f"{stem}\t{side}\r\n" for stem, side in [(ghost, "train"), *sorted(split.items())])
-    (root / "ICBHI_challenge_train_test.txt").write_bytes(lines.encode())
+    ghost = f"{patients[0].number}_9b2_Pl_sc_Meditron\ttrain"
+    sides = [ghost, *(f"{stem}\t{side}" for stem, side in sorted(split.items()))]
+    for name, lines, end in (
+        ("ICBHI_Challenge_demographic_information.txt", rows, "\r\n"),
+        ("ICBHI_Challenge_diagnosis.txt", [f"{p.number}\t{p.diagnosis}" for p in patients], "\n"),
+        ("ICBHI_challenge_train_test.txt", sides, "\r\n"),
+    ):
+        (root / name).write_bytes("".join(f"{line}{end}" for line in lines).encode())

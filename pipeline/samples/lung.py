@@ -211,9 +211,7 @@ def auscultation(
     return np.clip(10 ** (float(r.normal(-20, 4)) / 20) * sound, -1, 1).astype(np.float32)
 
 
-def _breath_noise(
-    r: Rng, n: int, rate: int, person: Chest, breathing: Sequence[Breath]
-) -> Signal:
+def _breath_noise(r: Rng, n: int, rate: int, person: Chest, breathing: Sequence[Breath]) -> Signal:
     inspired = signal.bumps(
         n, rate, [b.start for b in breathing], [b.inspired - b.start for b in breathing]
     )

@@ -35,6 +35,8 @@ _WORDS = {
     "2023": {"Control Group": "Control group", "Other respiratory diseases": "Other respiratory"},
     "2024": {"Other respiratory diseases": "Bronchiectasia", "Asthma": "Chronic cough"},
 }
+# Children of the test of 2022 are new (inter) or those of train (intra); later years only test.
+_ROLES = ("train", "train", "intra", "train", "intra", "inter", "test", "test")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class _Child:
     sex: int
     disease: str
     year: str
-    role: str  # train | inter | intra | test
+    role: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ def write(root: Path, seed: int, scale: float = 1.0) -> None:
         plan[_paths(root, first, "train", next(number), first.age)] = sound
     confused = _Sound("fine wheeze", confused=True, child=first)
     plan[_paths(root, first, "train", next(number), first.age)] = confused
+    # One child of 2022 is heard again in 2023, where the summary has another word.
+    known = next(c for c in children if c.role == "intra")
+    later = replace(known, year="2023", role="test", age=round(known.age + 0.8, 1))
+    children.append(later)
+    plan[_paths(root, later, "test", next(number), later.age)] = _Sound("", child=later)
     for i in range(max(4, round(12 * scale))):
         nobody = replace(children[0], patient="", year=("2024", "2025")[i % 2], age=1.5 + i / 4)
         sound = _Sound(_MIXES[i % len(_MIXES)] if i % 4 < 2 else "", record=False, child=nobody)
@@ -87,17 +94,15 @@ def write(root: Path, seed: int, scale: float = 1.0) -> None:
 
 def _children(seed: int, count: int) -> list[_Child]:
     r = signal.rng(seed, "sprsound", "children")
-    digits = [6, 7, 9]
     candidates = [f"{n:08d}" for n in r.choice(np.arange(13_000, 99_999), 4 * count, replace=False)]
     candidates = [c if i % 4 == 0 else f"{int(c) + 64_900_000}" for i, c in enumerate(candidates)]
     patients = cohort.spread("sprsound/", sorted(candidates), count)
     children: list[_Child] = []
     for i, patient in enumerate(patients):
-        kind = "train" if i % 8 < 5 else ("inter", "2023", "2024" if i % 16 == 7 else "2025")[i % 8 - 5]
-        year = kind if kind.isdigit() else "2022"
+        year = {6: "2023", 7: "2024", 14: "2023", 15: "2025"}.get(i % 16, "2022")
         if year == "2024":  # lengths other than eight digits occur since 2023
-            patient = patient[-digits[i % 3] :] if i % 3 < 2 else f"{patient}3"
-        role = "test" if kind.isdigit() else "intra" if kind == "train" and i % 3 == 2 else kind
+            patient = (patient[-6:], patient[-7:], f"{patient}3")[i // 16 % 3]
+        role = _ROLES[i % 8]
         age = round(float(np.exp(r.uniform(np.log(0.4), np.log(15)))), 1)
         disease = _DISEASES[i % 7 % 6]
         children.append(_Child(patient, age, int(r.integers(0, 2)), disease, year, role))
@@ -117,13 +122,12 @@ def _visit(seed: int, child: _Child) -> Iterable[tuple[str, _Sound]]:
         seconds = 15.36 if r.random() < 0.08 else 9.216
         # The age in a file name is that of the visit; the summary has one per patient.
         age = round(child.age + 0.1, 1) if i == 2 and r.random() < 0.1 else child.age
-        side = "test" if child.role != "train" and (child.role != "intra" or i >= 2) else "train"
+        side = ("train" if i < 2 else "test") if child.role == "intra" else child.role
         yield side, _Sound(mix if abnormal else "", seconds, record=record,
                            child=replace(child, age=age))  # fmt: skip
     if r.random() < 0.2 and record:
-        yield ("train" if child.role in ("train", "intra") else "test"), _Sound(
-            "", poor=True, child=child
-        )
+        side = "train" if child.role == "intra" else child.role
+        yield side, _Sound("", poor=True, child=child)
 
 
 def _paths(root: Path, child: _Child, side: str, number: int, age: float) -> tuple[Path, Path]:
@@ -131,6 +135,7 @@ def _paths(root: Path, child: _Child, side: str, number: int, age: float) -> tup
     location = f"p{1 + number % 4}" if child.year < "2024" else f"p{1 + number % 8}"
     stem = f"{child.patient}_{age}_{child.sex}_{location}_{number}"
     folder = root / f"BioCAS{child.year}"
+    side = "train" if side == "train" else "test"
     labels = folder / f"{side}{child.year}_json"
     if child.year == "2022" and side == "test":
         labels = labels / f"{child.role}_test_json"
@@ -139,7 +144,8 @@ def _paths(root: Path, child: _Child, side: str, number: int, age: float) -> tup
 
 def _recording(path: Path, *, seed: int, label: Path, sound: _Sound) -> None:
     child = sound.child
-    person = lung.chest(signal.rng(seed, "sprsound", "chest", child.patient or path.stem), child.age)
+    whose = child.patient or path.stem
+    person = lung.chest(signal.rng(seed, "sprsound", "chest", whose), child.age)
     r = signal.rng(seed, "sprsound", path.stem)
     wrong = not sound.confused and not sound.poor and r.random() < LABEL_ERROR
     kinds = (sound.mix or (str(r.choice(_MIXES)) if wrong else "")).split()
@@ -197,12 +203,11 @@ def _copies(root: Path, children: list[_Child], number: int) -> None:
     shutil.copyfile(twin, test / f"{stem}.wav")
     labels = root / "BioCAS2022/test2022_json/intra_test_json"
     shutil.copyfile(train.parent / f"train2022_json/{twin.stem}.json", labels / f"{stem}.json")
-    again = root / "Classification"
-    for path in sorted(train.glob("*.wav"))[:3]:
-        for source, folder in ((path, "wav"), (train.parent / f"train2022_json/{path.stem}.json", "json")):
-            target = again / f"train_classification_{folder}" / source.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+    for kind in ("wav", "json"):
+        again = root / f"Classification/train_classification_{kind}"
+        again.mkdir(parents=True)
+        for path in sorted((train.parent / f"train2022_{kind}").iterdir())[:3]:
+            shutil.copyfile(path, again / path.name)
     shutil.copyfile(twin, train / f"{children[0].patient}_3.3_0_p1_{number + 1}.wav")
     lonely = train.parent / f"train2022_json/{children[0].patient}_3.3_0_p2_{number + 2}.json"
     lonely.write_text(json.dumps({"record_annotation": "Poor Quality", "event_annotation": []}))
@@ -228,4 +233,5 @@ def _summaries(root: Path, children: list[_Child]) -> None:
         if year == "2023":
             lines.append("-,-,3.9,M")
         (folder / f"{name}_patient_summary.csv").write_text("\n".join([header, *lines]))
+    (root / "overlap_summary_modified.csv").write_text("file,old,new\n")
     (root / "README.md").write_text("A synthetic look-alike of the SPRSound repository.\n")

@@ -145,7 +145,7 @@ def _participant(seed: int, i: int) -> _Participant:
         "in_matched_rebalanced_test": split == "test" and bool(r.random() < 0.2),
         "in_matched_rebalanced_long_test": split == "long" and bool(r.random() < 0.2),
     }  # fmt: skip
-    ill = float(r.beta(*((5, 2) if positive != (r.random() < LABEL_ERROR) else (1, 6))))
+    ill = float(r.beta(*((6, 2) if positive != (r.random() < LABEL_ERROR) else (1, 8))))
     airway = cough.airway(r, sex.lower(), years, ill, wet=bool(r.random() < 0.2 + 0.4 * ill))
     person = _Participant(row, splits)
     rate = int(r.choice(_RATES, p=_SHARES)) if i != 2 else 16000  # one at any scale

@@ -133,7 +133,7 @@ def _recording(
     r = rng(seed, "zchsound", source)
     seconds = {"0.3 s": 0.3, "long": 20.0}.get(odd or "", round(float(r.uniform(8, 10)), 2))
     sounds = _heart(r, diagnosis, years)
-    room = heart.room(r, quiet=-8.0 if part == "noise" else 3.0)
+    room = heart.room(r, quiet=-12.0 if part == "noise" else 3.0)
     signal, _ = heart.sound(r, seconds, sounds, heart.device(r), room)
     pcm = heart.pcm(r, soxr.resample(signal, heart.RATE, RATE))
     path.write_bytes(_riff(b"" if odd == "header only" else pcm, tagged=odd == "extra chunk"))

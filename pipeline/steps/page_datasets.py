@@ -49,15 +49,17 @@ def describe(
         refused = store.read_table(here.quarantine).to_pylist()
         identity = {r["person_id"]: r["identity"] for r in own}
         sides = {s: [r for r in own if r["split"] == s] for s in ("train", "val", "test")}
-        found.append(Described(
-            manifest=manifests[dataset],
-            source=json.loads(here.archive_stamp.read_text())["facts"]["source"],
-            recordings=len(own),
-            hours=sum(r["duration_s"] for r in own) / 3600,
-            persons={k: n for k in IDENTITIES if (n := list(identity.values()).count(k))},
-            splits={s: (len(r), len({p["person_id"] for p in r})) for s, r in sides.items()},
-            aligned=sum(r["align"] for r in own),
-            quarantine=Counter(r["reason"] for r in refused),
-            listed=refused[:LISTED],
-        ))
+        found.append(
+            Described(
+                manifest=manifests[dataset],
+                source=json.loads(here.archive_stamp.read_text())["facts"]["source"],
+                recordings=len(own),
+                hours=sum(r["duration_s"] for r in own) / 3600,
+                persons={k: n for k in IDENTITIES if (n := list(identity.values()).count(k))},
+                splits={s: (len(r), len({p["person_id"] for p in r})) for s, r in sides.items()},
+                aligned=sum(r["align"] for r in own),
+                quarantine=Counter(r["reason"] for r in refused),
+                listed=refused[:LISTED],
+            )
+        )
     return found

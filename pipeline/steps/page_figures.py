@@ -168,7 +168,7 @@ def cut(flac: bytes) -> tuple[bytes, npt.NDArray[np.float32]]:
     pcm = pcm[: SECONDS * rate]
     encoded = io.BytesIO()
     soundfile.write(encoded, pcm, rate, format="FLAC", subtype="PCM_16")
-    return encoded.getvalue(), pcm.astype(np.float32) / 32768
+    return encoded.getvalue(), (pcm / 32768).astype(np.float32)
 
 
 def picture(wave: npt.NDArray[np.float32], front_end: MelFrontEnd) -> Picture:

@@ -144,7 +144,9 @@ def rows(
     datasets: Sequence[str],
 ) -> list[Row]:
     """Every task of the run's datasets in each variant; ``subject_clean`` first."""
-    declared = [(f"{d}/{name}", d, task) for d in datasets for name, task in manifests[d].tasks.items()]
+    declared = [
+        (f"{d}/{name}", d, task) for d in datasets for name, task in manifests[d].tasks.items()
+    ]
     aligned = {p["person_id"] for p in pairs if p["align"]}
     identity = {p["recording_id"]: p["identity"] for p in pairs}
     held: dict[Key, set[str]] = {}
@@ -164,19 +166,25 @@ def rows(
                 continue
             counts = json.loads(score["counts"])["test"] if score else (0, 0)
             own = test.get(key, [])
-            table.append(Row(
-                task=name, title=task.title, dataset=dataset, variant=variant,
-                units=(counts[0], counts[1]),
-                persons=len({r["person_id"] for r in own}),
-                identity=tuple(sorted({identity[r["recording_id"]] for r in own})),
-                shared=score["shared_persons"] if score else 0,
-                learned=len(aligned & held.get(key, set())),
-                reason=score["reason"] if score else "no recording carries this label",
-                after=_interval(after, key), before=_interval(before, key),
-                difference=difference(after, before, [key]),
-                shortcut=_interval(shortcut, key),
-                majority=score["majority"] if score else None,
-            ))
+            table.append(
+                Row(
+                    task=name,
+                    title=task.title,
+                    dataset=dataset,
+                    variant=variant,
+                    units=(counts[0], counts[1]),
+                    persons=len({r["person_id"] for r in own}),
+                    identity=tuple(sorted({identity[r["recording_id"]] for r in own})),
+                    shared=score["shared_persons"] if score else 0,
+                    learned=len(aligned & held.get(key, set())),
+                    reason=score["reason"] if score else "no recording carries this label",
+                    after=_interval(after, key),
+                    before=_interval(before, key),
+                    difference=difference(after, before, [key]),
+                    shortcut=_interval(shortcut, key),
+                    majority=score["majority"] if score else None,
+                )
+            )
     return table
 
 

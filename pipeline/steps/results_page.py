@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from acula_model import encoders, front_end, metrics
 from acula_model.recipes import Recipe
@@ -49,9 +49,7 @@ class _Sources:
         return [self.run / "history.json", *(place / n for place in results for n in names)]
 
 
-def make(
-    settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]
-) -> store.Outcome:
+def make(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) -> store.Outcome:
     """Write the page of one recipe's run; skips itself when nothing that it shows changed.
 
     Raises:
@@ -69,8 +67,10 @@ def make(
     }
     for dataset in settings.datasets:
         here = corpus.dataset(dataset)
-        stamps |= {f"{dataset} archive": here.archive_stamp,
-                   f"{dataset} recordings": here.recordings_stamp}
+        stamps |= {
+            f"{dataset} archive": here.archive_stamp,
+            f"{dataset} recordings": here.recordings_stamp,
+        }
     inputs = {
         "versions": {name: store.version_at(path) for name, path in stamps.items()},
         "scores": [hashlib.sha256(p.read_bytes()).hexdigest()[:16] for p in sources.files],
@@ -82,7 +82,7 @@ def make(
 
     def work() -> tuple[str, dict[str, Any]]:
         page, facts = _render(settings, recipe, manifests, sources)
-        content = page.encode()
+        content = page.lstrip().encode()
         with store.finished(corpus.page) as temporary:
             temporary.write_bytes(content)
         return hashlib.sha256(content).hexdigest()[:16], facts | {"bytes": len(content)}
@@ -102,9 +102,7 @@ def _render(
         page_scores.load(place)
         for place in (sources.run / "scores", sources.floor / "encoder", sources.floor / "shortcut")
     )
-    rows = page_scores.rows(
-        after, before, shortcut, pairs, task_rows, manifests, settings.datasets
-    )
+    rows = page_scores.rows(after, before, shortcut, pairs, task_rows, manifests, settings.datasets)
     verdict = page_scores.gap(after, before)
     mel = encoders.build(recipe.encoder, **recipe.encoder_config).front_end
     place_of = {r["pair_id"]: r for r in index}
@@ -116,6 +114,7 @@ def _render(
         for row in page_figures.choose(pairs, tested)
     ]
     run_facts = json.loads((sources.run / "stamp.json").read_text())["facts"]
+    history = json.loads((sources.run / "history.json").read_text())
     datasets = page_datasets.describe(corpus, settings, manifests, pairs)
     page = _template().render(
         recipe=recipe,
@@ -125,7 +124,7 @@ def _render(
         variants=page_scores.VARIANTS,
         verdict=verdict,
         floor=page_scores.gap(after, shortcut),
-        history=(history := json.loads((sources.run / "history.json").read_text())),
+        history=history,
         curves=page_figures.curves(history, run_facts["best_epoch"]),
         datasets=datasets,
         synthetic=[d.manifest.id for d in datasets if d.source == "sample"],
@@ -137,7 +136,8 @@ def _render(
         seconds=page_figures.SECONDS,
     )
     return page, {
-        "mean_difference": [round(v, 4) for v in vars(verdict.interval).values()] if verdict
+        "mean_difference": [round(v, 4) for v in vars(verdict.interval).values()]
+        if verdict
         else None,
         "tasks_run": sum(r.reason is None for r in rows),
         "tasks_not_run": sum(r.reason is not None for r in rows),
@@ -154,10 +154,13 @@ def _reasons(datasets: list[page_datasets.Described]) -> list[tuple[str, str]]:
     return [(reason, meaning) for reason, meaning in records.REASONS.items() if seen[reason]]
 
 
-def _template():
+def _template() -> Template:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent), undefined=StrictUndefined, autoescape=True,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader(TEMPLATE.parent),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"three": _three, "signed": _signed, "many": _many}
     return environment.get_template(TEMPLATE.name)

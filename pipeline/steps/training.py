@@ -1,4 +1,4 @@
-"""shards + teacher vectors + task rows -> probe scores before alignment, aligned encoder, scores."""
+"""shards + teacher vectors + task rows -> floors, aligned encoder and its probe scores."""
 
 import json
 import sys
