@@ -65,7 +65,8 @@ class TinyIcbhi:
     ) -> Path:
         """One recording at 4 kHz with two cycles, and its rows in the three tables."""
         patient = stem[:3]
-        self.people.setdefault(patient, ("61", "F", "24.5", "NA", "NA"))
+        age = str(20 + int(patient) % 70)  # so that reports of two persons differ
+        self.people.setdefault(patient, (age, "F", "24.5", "NA", "NA"))
         self.diagnoses.setdefault(patient, diagnosis)
         self.sides[stem] = side
         path = self.wav(stem)

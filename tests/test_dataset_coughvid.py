@@ -318,3 +318,8 @@ def test_reports_of_unknown_and_missing_values():
         "Crowdsourced cough recording of a male participant. Expert 1 rated the recording quality "
         "as poor. Expert 1 put it down to COVID-19 and could not tell the severity."
     )
+    graded = {"quality_3": "good", "severity_3": "mild"}
+    assert report(cough_detected=0.9, sex="male", **graded) == (
+        "Crowdsourced cough recording of a male participant. Expert 3 rated the recording quality "
+        "as good. Expert 3 graded the cough as mild."
+    )

@@ -1,4 +1,4 @@
-"""The recordings step on a tiny archive: nothing is lost, nothing is done twice, a kill does no harm."""
+"""The recordings step on a tiny archive: nothing lost, nothing done twice, a kill does no harm."""
 
 import os
 from collections import Counter
@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import TinyIcbhi, tone
 
-import pipeline.readers.icbhi
-from pipeline import readers
+from pipeline.readers import icbhi as reader
 from pipeline.records import Recording, Rejected
 from pipeline.settings import Settings
 from pipeline.steps import archive, layout, parts, recordings, store
@@ -35,8 +34,7 @@ def refused(here: layout.Dataset) -> dict[str, str]:
 def flacs(here: layout.Dataset) -> dict[str, bytes]:
     rows = store.read_table(here.recordings).to_pylist()
     return {
-        r["native_id"]: parts.read_flac(here.parts, r["part"], r["offset"], r["size"])
-        for r in rows
+        r["native_id"]: parts.read_flac(here.parts, r["part"], r["offset"], r["size"]) for r in rows
     }
 
 
@@ -100,7 +98,9 @@ def test_every_planted_defect_is_named_and_nothing_is_lost(
 
 
 def test_unchanged_is_skipped_and_parts_serve_the_right_sound(
-    tiny_archive: TinyIcbhi, materialise: Materialise, here: layout.Dataset,
+    tiny_archive: TinyIcbhi,
+    materialise: Materialise,
+    here: layout.Dataset,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(parts, "RECORDINGS_PER_PART", 4)
@@ -127,7 +127,9 @@ def test_two_processes_give_the_same_tables_as_one(
 
 
 def test_only_the_part_of_a_touched_file_is_redone(
-    tiny_archive: TinyIcbhi, materialise: Materialise, here: layout.Dataset,
+    tiny_archive: TinyIcbhi,
+    materialise: Materialise,
+    here: layout.Dataset,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(parts, "RECORDINGS_PER_PART", 4)
@@ -178,14 +180,16 @@ def test_a_moved_archive_is_read_where_it_is(
 
 
 def test_a_missing_label_contradicts_nothing(
-    tiny_archive: TinyIcbhi, materialise: Materialise, here: layout.Dataset,
+    tiny_archive: TinyIcbhi,
+    materialise: Materialise,
+    here: layout.Dataset,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same sound twice, once without a diagnosis: both stay, and are later one person."""
     for patient in ("213", "214"):
         tiny_archive.add(f"{patient}_1b1_Tc_sc_Meditron", tone(333), "train")
     tiny_archive.save()
-    read = readers.icbhi.read
+    read = reader.read
 
     def forgetful(root: Path) -> Iterator[Recording | Rejected]:
         for row in read(root):
@@ -193,11 +197,13 @@ def test_a_missing_label_contradicts_nothing(
                 del row.findings["diagnosis"]
             yield row
 
-    monkeypatch.setattr(readers.icbhi, "read", forgetful)
+    monkeypatch.setattr(reader, "read", forgetful)
     assert materialise("recordings")["recordings"].facts["quarantined"] == 0
 
 
-def test_an_empty_folder_names_the_dataset(tiny_archive: TinyIcbhi, materialise: Materialise) -> None:
+def test_an_empty_folder_names_the_dataset(
+    tiny_archive: TinyIcbhi, materialise: Materialise
+) -> None:
     for path in sorted(tiny_archive.root.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     with pytest.raises(archive.ArchiveError, match=r"icbhi.*missing or empty.*ACULA_DATASETS"):
@@ -232,8 +238,11 @@ def test_a_run_killed_between_tar_and_table_is_repaired(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_is_raised_as_it_is_and_leaves_the_old_table(
-    tiny_archive: TinyIcbhi, materialise: Materialise, here: layout.Dataset,
-    monkeypatch: pytest.MonkeyPatch, workers: int,
+    tiny_archive: TinyIcbhi,
+    materialise: Materialise,
+    here: layout.Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
 ) -> None:
     """No space for a part in this process; a file that cannot be read in a worker."""
     monkeypatch.setattr(parts, "RECORDINGS_PER_PART", 4)

@@ -83,9 +83,7 @@ def test_a_wrong_variable_is_named_with_what_is_valid(
         ("recipe = demo", r"acula\.toml: "),
     ],
 )
-def test_a_wrong_file_is_an_error_too(
-    load: Callable[..., Settings], toml: str, error: str
-) -> None:
+def test_a_wrong_file_is_an_error_too(load: Callable[..., Settings], toml: str, error: str) -> None:
     with pytest.raises(SettingsError, match=error):
         load(toml)
 

@@ -125,11 +125,12 @@ def test_hugging_face_datasets_reads_them(
     import pyarrow as pa
 
     materialise()
-    ours = {p.pair_id: p for path in pair_format.shards(corpus.shards) for p in pair_format.read(path)}
+    tars = pair_format.shards(corpus.shards)
+    ours = {pair.pair_id: pair for path in tars for pair in pair_format.read(path)}
     example = {"__key__": "", "__url__": "", "flac": b"", "json": next(iter(ours.values())).meta}
-    found = datasets.load_dataset(
+    found: Any = datasets.load_dataset(
         "webdataset",
-        data_files=[str(p) for p in pair_format.shards(corpus.shards)],
+        data_files=[str(path) for path in tars],
         features=datasets.Features.from_arrow_schema(pa.Table.from_pylist([example]).schema),
         cache_dir=str(tmp_path / "cache"),
         split="train",

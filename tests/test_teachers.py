@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from acula_model import teachers
+from acula_model.recipes import DEMO
 from acula_model.teachers import Report
+from pipeline.settings import Settings
+from pipeline.steps import embeddings, layout, store
 
 MURMUR = {
     "P": ["A systolic murmur is heard.", "There is a murmur in systole."],
@@ -111,9 +114,63 @@ def test_contract(build: Build) -> None:
         assert np.allclose(teacher.embed([REPORTS[i]]), vectors[i], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", teachers.TEACHERS)
+def test_a_changed_algorithm_is_another_revision(
+    name: str, bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors are kept by revision, so a teacher that computes otherwise must say so."""
+    config = {"model": str(bert), "device": "cpu"} if name == "hugging_face" else {}
+    before = teachers.build(name, REPORTS, **config).revision
+    monkeypatch.setattr(teachers.module_of(name), "VERSION", 99)
+    assert teachers.build(name, REPORTS, **config).revision != before
+
+
 def test_an_unknown_teacher_is_named() -> None:
     with pytest.raises(ValueError, match=r"no teacher 'bret'; known: lsa, hugging_face"):
         teachers.build("bret", REPORTS)
+
+
+class Counting:
+    """A teacher that notes what it reads, and is killed at the third batch if told so."""
+
+    revision = "counting"
+
+    def __init__(self, killed: bool = False) -> None:
+        self.killed, self.read = killed, list[str]()
+
+    def embed(self, reports: Sequence[Report]) -> np.ndarray[Any, Any]:
+        if self.killed and len(self.read) >= 4:
+            raise KeyboardInterrupt
+        self.read += [r.text for r in reports]
+        return np.array([[len(r.text), 1] for r in reports], np.float32)
+
+
+def test_the_step_reads_no_report_of_a_test_person_and_resumes(
+    tiny_settings: Settings, materialise: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    materialise("pairs")
+    monkeypatch.setattr(embeddings, "BATCH", 2)
+
+    def run(teacher: Counting) -> store.Outcome:
+        monkeypatch.setattr(teachers, "build", lambda *_, **__: teacher)
+        return embeddings.embed(tiny_settings, DEMO, lambda _: None)
+
+    killed, resumed = Counting(killed=True), Counting()
+    with pytest.raises(KeyboardInterrupt):
+        run(killed)
+    assert len(killed.read) == 4
+    with pytest.raises(FileNotFoundError):  # half a table is not taken for a finished step
+        store.version_at(embeddings.folder(tiny_settings, DEMO) / "stamp.json")
+    outcome = run(resumed)
+    assert resumed.read and not set(resumed.read) & set(killed.read)
+    assert run(Counting(killed=True)).skipped
+    pairs = store.read_table(layout.Corpus(tiny_settings.data_root).table("pairs")).to_pylist()
+    hidden = {r["full_text"] for r in pairs if r["split"] == "test"}
+    shown = {r["full_hash"]: r["full_text"] for r in pairs if r["align"]}
+    assert hidden and not hidden & {*killed.read, *resumed.read}
+    vectors = embeddings.load(tiny_settings, DEMO)
+    assert len(vectors) == outcome.facts["reports"]
+    assert all(vectors[key][0] == len(text) for key, text in shown.items())
 
 
 def cosine(vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -160,7 +217,8 @@ def test_a_vector_is_the_mean_of_the_real_tokens(
 
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     folder = str(request.getfixturevalue(kind))
-    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     long = Report("long", " ".join(r.text for r in REPORTS[:6]), ())
     said = [REPORTS[0], long, *REPORTS[1:6], Report("short", "No murmur", ())]
     expected: list[np.ndarray[Any, Any]] = []

@@ -39,6 +39,9 @@ class OperaGTConfig:
     heads: int = 6
     mlp_ratio: float = 4.0
     mask_ratio: float = 0.7  # share of patches hidden in the masked loss
+    # spectrum: each bin minus its mean over the window, over the window's deviation. Takes out the
+    # colour of device and room, which is most of what a small encoder otherwise spends itself on.
+    standardise: Literal["none", "spectrum"] = "none"
     stem: Literal["patch", "conv"] = "patch"
     stem_channels: int = 16  # filters of a convolutional stem
     decoder: Kind = "windows"
@@ -188,6 +191,9 @@ class OperaGT(AudioEncoder):
             raise ValueError(f"takes [B, T, {self.sizes.n_mels}]; got {list(mel_BTM.shape)}")
         if not time <= frames <= longest:
             raise ValueError(f"takes {time} to {longest} frames; got {frames}")
+        if self.sizes.standardise == "spectrum":
+            mel_BTM = mel_BTM - mel_BTM.mean(1, keepdim=True)
+            mel_BTM = mel_BTM / (mel_BTM.std((1, 2), keepdim=True) + 1e-3)
         return to_patches(mel_BTM, (time, bands))
 
     def _blocks(self, tokens_BVD: Tensor) -> Tensor:
@@ -247,8 +253,10 @@ def opera_gt_small(*, front_end: MelFrontEnd | None = None, **config: Any) -> Op
     small: dict[str, Any] = {
         "patch": (4, 64),  # all bands at once: the finest time steps (128 ms) for their price
         "width": 96,
-        "depth": 4,
+        "depth": 2,
         "heads": 4,
+        "mask_ratio": 0.5,
+        "standardise": "spectrum",
         "decoder": "plain",
         "decoder_width": 64,
         "decoder_depth": 1,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -38,6 +39,17 @@ TEACHERS = {
 }
 
 
+def module_of(name: str) -> ModuleType:
+    """The module that holds a teacher; its options and caches depend on this source.
+
+    Raises:
+        ValueError: The name is unknown; lists the known ones.
+    """
+    if name not in TEACHERS:
+        raise ValueError(f"no teacher {name!r}; known: {', '.join(TEACHERS)}")
+    return import_module(TEACHERS[name].partition(":")[0])
+
+
 def build(name: str, fit_on: Sequence[Report], **config: Any) -> Teacher:
     """The teacher of that name.
 
@@ -50,7 +62,5 @@ def build(name: str, fit_on: Sequence[Report], **config: Any) -> Teacher:
     Raises:
         ValueError: The name is unknown; lists the known ones.
     """
-    if name not in TEACHERS:
-        raise ValueError(f"no teacher {name!r}; known: {', '.join(TEACHERS)}")
-    module, _, function = TEACHERS[name].partition(":")
-    return getattr(import_module(module), function)(fit_on, **config)
+    module = module_of(name)
+    return getattr(module, TEACHERS[name].partition(":")[2])(fit_on, **config)

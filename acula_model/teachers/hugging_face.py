@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from acula_model.teachers import Report
 
+# Raise by one when the same reports would get other vectors: old ones are then not reused.
+VERSION = 1
+
 
 class HuggingFace:
     """A frozen transformer, encoder or decoder, from a hub id or a local folder.
@@ -55,7 +58,8 @@ class HuggingFace:
         if not -(layers + 1) <= layer <= layers:
             raise ValueError(f"{model} has hidden states 0..{layers}, not {layer}")
         commit = getattr(self._model.config, "_commit_hash", None) or revision or "local"
-        self.revision = f"{model}@{commit}/layer={layer}/mean/max={max_tokens}/{dtype}"
+        how = f"layer={layer}/mean/max={max_tokens}/{dtype}/v{VERSION}"
+        self.revision = f"{model}@{commit}/{how}"
         self.truncated = 0
 
     def embed(self, reports: Sequence[Report]) -> npt.NDArray[np.float32]:

@@ -7,11 +7,15 @@ words: phrasing varies on purpose, and vectors of varied phrasing alone hide the
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from acula_model.teachers import Report
+
+# Raise by one when the same reports would get other vectors: old ones are then not reused.
+VERSION = 1
 
 
 class LSA:
@@ -27,17 +31,21 @@ class LSA:
             )
         fit_on = sorted(fit_on)  # rows in another order would rotate the vectors
         self._word_weight = word_weight
-        self._terms = TfidfVectorizer(analyzer=_terms, min_df=2, sublinear_tf=True)
+        self._terms = TfidfVectorizer(
+            analyzer=_terms,  # pyright: ignore[reportArgumentType]  # the stub knows names only
+            min_df=2,
+            sublinear_tf=True,
+        )
         self._words = TfidfVectorizer(stop_words="english", min_df=2, sublinear_tf=True)
         self._terms.fit(fit_on)
         self._words.fit([r.text for r in fit_on])
-        features = self._features(fit_on)
+        features: Any = self._features(fit_on)
         width = min(width, min(features.shape) - 1)
         self._svd = TruncatedSVD(width, random_state=seed).fit(features)
         read = hashlib.sha256(repr((width, word_weight, seed)).encode())
         for report in fit_on:
             read.update(report.hash.encode())
-        self.revision = f"lsa-{read.hexdigest()[:16]}"
+        self.revision = f"lsa-{VERSION}-{read.hexdigest()[:16]}"
 
     def _features(self, reports: Sequence[Report]):
         from scipy.sparse import hstack

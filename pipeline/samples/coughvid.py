@@ -48,6 +48,7 @@ _FEVER = {"COVID-19": 0.25, "healthy": 0.13, "symptomatic": 0.3}
 _LINKED = ("healthy", "COVID-19", "healthy", "symptomatic", "COVID-19", "healthy", "COVID-19",
            "healthy")  # fmt: skip
 _UNLINKED = ("healthy", "", "COVID-19", "healthy", "symptomatic", "", "COVID-19", "healthy")
+_SEXES = ("female", "male", "male", "female", "male")
 _PLACES = ((41.0, 29.1), (46.5, 6.6), (40.4, -3.7), (41.3, 61.3), (-23.5, -46.6), (33.6, -7.5))
 
 
@@ -95,15 +96,21 @@ def write(root: Path, seed: int, scale: float = 1.0) -> None:
 
 
 def _ordinary(seed: int, scale: float) -> Iterator[_Upload]:
-    r = signal.rng(seed, "places")
     count = max(36, cohort.size(120, scale))
-    names = [_place_age_sex(r) for _ in range(12 * count)]
-    for i, name in enumerate(cohort.spread("coughvid/~", names, count)):
+    sexes = [_SEXES[i % len(_SEXES)] for i in range(count)]
+    names: dict[str, Iterator[str]] = {}
+    for sex in ("female", "male"):
+        r = signal.rng(seed, "places", sex)
+        candidates = [_place_age_sex(r, sex) for _ in range(12 * count)]
+        names[sex] = iter(cohort.spread("coughvid/~", candidates, sexes.count(sex)))
+    for i, sex in enumerate(sexes):
+        name = next(names[sex])
         person = _person(seed, name, _LINKED[i % len(_LINKED)], linked=True)
         for k in range(signal.rng(seed, name, "several").choice((1, 1, 1, 2, 2, 3))):
             yield _upload(seed, f"{name} {k}", person)
     for i in range(max(28, cohort.size(100, scale))):
-        name = _place_age_sex(signal.rng(seed, "unlinked", i))
+        r = signal.rng(seed, "unlinked", i)
+        name = _place_age_sex(r, str(r.choice(("female", "male", "other"), p=(0.41, 0.54, 0.05))))
         person = _person(seed, name, _UNLINKED[i % len(_UNLINKED)], linked=False)
         upload = _upload(seed, name, person)
         if i % 6 == 2:  # the detector did not find a cough
@@ -116,7 +123,7 @@ def _special(seed: int) -> Iterator[_Upload]:
     """One upload for each thing that goes wrong in the release, at any scale."""
 
     def one(what: str, status: str = "healthy", linked: bool = True) -> _Upload:
-        name = _place_age_sex(signal.rng(seed, what))
+        name = _place_age_sex(signal.rng(seed, what), "male")
         return _upload(seed, what, _person(seed, name, status, linked))
 
     yield replace(one("truncated"), suffix=".webm", keep=0.33)
@@ -145,10 +152,9 @@ def _special(seed: int) -> Iterator[_Upload]:
     yield replace(upload, row=upload.row | said)
 
 
-def _place_age_sex(r: Rng) -> str:
+def _place_age_sex(r: Rng, sex: str) -> str:
     latitude, longitude = _PLACES[r.integers(len(_PLACES))]
     age = int(np.clip(r.normal(36, 13), 9, 80))
-    sex = str(r.choice(("female", "male", "other"), p=(0.45, 0.52, 0.03)))
     return f"{latitude + r.normal(0, 2):.1f},{longitude + r.normal(0, 2):.1f},{age},{sex}"
 
 

@@ -131,7 +131,7 @@ def _recording(path: Path, *, seed: int, patient: _Patient, form: tuple[int, str
 def _sounds(r: Rng, group: str) -> list[str]:
     """What is heard in one recording; COPD can be silent and a healthy chest can crackle."""
     chances = {
-        "COPD": {"wheeze": 0.5, "rhonchus": 0.4, "coarse": 0.5},
+        "COPD": {"wheeze": 0.65, "rhonchus": 0.5, "coarse": 0.6},
         "Healthy": {"wheeze": 0.03, "rhonchus": 0.02, "fine": 0.04},
         "URTI": {"rhonchus": 0.3, "wheeze": 0.1},
         "Asthma": {"wheeze": 0.8},
@@ -156,19 +156,14 @@ def _number(seconds: float, decimals: int) -> str:
 def _unusable(audio: Path, split: dict[str, str], one: _Patient, other: _Patient) -> None:
     """A cut file, a silent one, one of nobody; and the prose that lies among the cycle files."""
     noise = signal.band(np.random.default_rng(0), 2 * RATE, RATE, 100, 1000) * 0.1
-    cycles = "0.1\t1.9\t0\t0\n"
-    for stem, sound in (
-        (f"{one.number}_9b1_Tc_mc_AKGC417L", noise),
-        (f"{other.number}_9b1_Tc_mc_AKGC417L", np.zeros_like(noise)),
-        ("227_1b1_Tc_mc_AKGC417L", noise),
-    ):
+    cut, silent, nobody = (f"{n}_9b1_Tc_mc_AKGC417L" for n in (one.number, other.number, "227"))
+    split |= {cut: one.side, silent: other.side}
+    for stem, sound in ((cut, noise), (silent, np.zeros_like(noise)), (nobody, noise)):
         path = audio / f"{stem}.wav"
         lung.write_wav(path, sound, RATE, 44_100, "PCM_24")
-        path.with_suffix(".txt").write_text(cycles)
-        if not stem.startswith("227"):
-            split[stem] = "train"
-    cut = audio / f"{one.number}_9b1_Tc_mc_AKGC417L.wav"
-    cut.write_bytes(cut.read_bytes()[:100_000])
+        path.with_suffix(".txt").write_text("0.1\t1.9\t0\t0\n")
+    path = audio / f"{cut}.wav"
+    path.write_bytes(path.read_bytes()[:100_000])
     (audio / "filename_format.txt").write_text("Elements of the file names: patient, recording.\n")
     (audio / "filename_differences.txt").write_text("Some files were renamed.\n")
 

@@ -38,7 +38,7 @@ def embed(
     inputs = {
         "pairs": store.version_at(corpus.stamp("pairs")),
         "teacher": [recipe.teacher, recipe.teacher_config],
-        "code": store.code_version(teachers, sys.modules[__name__]),
+        "code": store.code_version(teachers.module_of(recipe.teacher), sys.modules[__name__]),
     }
     output = place / "vectors.parquet"
 
@@ -54,14 +54,13 @@ def embed(
         for start in range(0, len(missing), BATCH):
             chunk = missing[start : start + BATCH]
             known |= dict(zip((r.hash for r in chunk), teacher.embed(chunk), strict=True))
+            _write(output, known, teacher.revision)  # a killed run goes on from here
             progress(f"teacher: {start + len(chunk)} of {len(missing)} reports embedded")
         vectors = {r.hash: known[r.hash] for r in wanted}
-        width = len(next(iter(vectors.values())))
-        version = _write(output, vectors, teacher.revision, width)
-        return version, {
+        return _write(output, vectors, teacher.revision), {
             "reports": len(wanted),
             "embedded_now": len(missing),
-            "width": width,
+            "width": len(vectors[wanted[0].hash]),
             "revision": teacher.revision,
             "truncated": getattr(teacher, "truncated", 0),
         }
@@ -97,9 +96,8 @@ def _known(path: Path, revision: str) -> dict[str, npt.NDArray[np.float32]]:
     return dict(zip(table["report_hash"].to_pylist(), matrix, strict=True))
 
 
-def _write(
-    path: Path, vectors: Mapping[str, npt.NDArray[np.float32]], revision: str, width: int
-) -> str:
+def _write(path: Path, vectors: Mapping[str, npt.NDArray[np.float32]], revision: str) -> str:
+    width = len(next(iter(vectors.values())))
     schema = pa.schema(
         [pa.field("report_hash", pa.string()), pa.field("vector", pa.list_(pa.float32(), width))],
         metadata={"revision": revision},
