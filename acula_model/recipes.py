@@ -45,7 +45,7 @@ class Recipe:
     masked_weight: float = 1.0
     one_pass: bool = False
     projection: tuple[int, int] = (256, 128)
-    text_head: Literal["trained", "none"] = "trained"
+    text_head: Literal["mlp", "linear", "none"] = "mlp"
     epochs: int
     batch_size: int
     learning_rate: float

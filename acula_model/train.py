@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from acula_model import checkpoint, encoders, losses
+from acula_model.encoders.base import AudioEncoder
 from acula_model.mels import Mels
 from acula_model.recipes import Recipe
 
@@ -55,8 +56,11 @@ class Aligner(nn.Module):
             checkpoint.restore(self.encoder, Path(recipe.weights))
         hidden, out = recipe.projection
         self.audio_head = head(self.encoder.width, hidden, out)
-        trained = recipe.text_head == "trained"
-        self.text_head = head(text_width, hidden, out) if trained else nn.Identity()
+        self.text_head = {
+            "mlp": lambda: head(text_width, hidden, out),
+            "linear": lambda: nn.Linear(text_width, out, bias=False),
+            "none": nn.Identity,
+        }[recipe.text_head]()
 
 
 class Pairs:
@@ -104,7 +108,7 @@ def batches(
 
 @torch.inference_mode()
 def embed(
-    encoder: nn.Module, mels: Mels, ids: Sequence[str], batch: int = 64
+    encoder: AudioEncoder, mels: Mels, ids: Sequence[str], batch: int = 64
 ) -> dict[str, npt.NDArray[np.float32]]:
     """pair id -> [D]: mean over the pair's windows of the frozen encoder's embedding."""
     device = next(encoder.parameters()).device
@@ -118,7 +122,7 @@ def embed(
         found = encoder.embed(torch.from_numpy(mel_BTM).to(device)).float().cpu().numpy()
         for (i, _), vector in zip(chunk, found, strict=True):
             sums[i] = sums[i] + vector if i in sums else vector
-    return {i: vector / counts[i] for i, vector in sums.items()}
+    return {i: vector / np.float32(counts[i]) for i, vector in sums.items()}
 
 
 def align(

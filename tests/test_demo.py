@@ -82,7 +82,8 @@ def test_the_literal_command_then_finds_everything_made(project, made):
 @pytest.mark.parametrize("flags", [["-m", "pipeline.definitions"], ["-f", "one.py"]])
 def test_explicit_targets_keep_working(project, made, flags):
     (project.root / "one.py").write_text(
-        "import dagster as dg\n\n@dg.asset\ndef subjects(): ...\n\ndefs = dg.Definitions([subjects])\n"
+        "import dagster as dg\n\n\n@dg.asset\ndef subjects(): ...\n\n\n"
+        "defs = dg.Definitions([subjects])\n"
     )
     run = project.run("dagster", "asset", "materialize", *flags, "--select", "subjects")
     assert run.returncode == 0, run.stderr[-3000:]

@@ -13,7 +13,6 @@ from pipeline.steps import archive, audio, layout, recordings, report_table, rep
 def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
     """Assets ``<id>/archive``, ``<id>/recordings`` and ``<id>/reports``."""
     here = layout.Dataset(settings.data_root, manifest.id)
-    common: dict[str, Any] = {"key_prefix": [manifest.id], "group_name": manifest.id}
     about = {
         "title": manifest.title,
         "licence": manifest.licence.name,
@@ -22,7 +21,8 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
     }
 
     @dg.asset(
-        **common,
+        key_prefix=manifest.id,
+        group_name=manifest.id,
         name="archive",
         kinds={"file"},
         tags={"stage": "archive"},
@@ -31,12 +31,13 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
         description=f"{manifest.title}: the raw archive, unpacked as its publisher ships it. "
         f"{manifest.description}",
     )
-    def _archive(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def _archive(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         context.log.info(f"licence: {manifest.licence.name}. {manifest.attribution}")
         return result(context, lambda: archive.obtain(manifest, settings))
 
     @dg.asset(
-        **common,
+        key_prefix=manifest.id,
+        group_name=manifest.id,
         name="recordings",
         deps=[_archive],
         kinds={"flac", "parquet"},
@@ -45,7 +46,7 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
         description="Every usable recording as 16 kHz mono FLAC with its findings and facts about "
         "the original file. What could not be used is in the quarantine table, with the reason.",
     )
-    def _recordings(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def _recordings(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         def shown() -> dict[str, Any]:
             rows = store.read_table(here.quarantine).to_pylist()
             return {"quarantine": table(rows)} if rows else {}
@@ -59,7 +60,8 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
         )
 
     @dg.asset(
-        **common,
+        key_prefix=manifest.id,
+        group_name=manifest.id,
         name="reports",
         deps=[_recordings],
         kinds={"jinja", "parquet"},
@@ -68,7 +70,7 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
         description="One clinical report per recording, rendered from its findings alone; each "
         "sentence keeps the findings it states. The strict version leaves out the task labels.",
     )
-    def _reports(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def _reports(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         def shown() -> dict[str, Any]:
             columns = ["recording_id", "full_text", "strict_text"]
             rows = store.read_table(here.reports, columns).slice(0, 5).to_pylist()

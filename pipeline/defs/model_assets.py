@@ -6,12 +6,14 @@ from typing import Any
 import dagster as dg
 
 from acula_model.recipes import RECIPES
-from pipeline.defs.outcome import plain_failures, result, table
+from pipeline import RESOURCES
+from pipeline.defs.outcome import result, table
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
 from pipeline.steps import layout, pairs, store, subjects
 from pipeline.steps import shards as shard_step
 
+PAGE_TEMPLATE = RESOURCES / "templates" / "results_page.html.j2"
 LEAK_CHECK = dg.AssetCheckSpec(
     name="no_person_on_both_sides",
     asset="pairs",
@@ -38,7 +40,7 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         description="Who is who over all datasets, each person's one split, and the rows of every "
         "probe task. The only place that decides sides.",
     )
-    def _subjects(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def _subjects(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         return result(
             context,
             lambda: subjects.decide(settings, manifests),
@@ -57,7 +59,7 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         description="One row per report-audio pair with the hashes of everything it came from. "
         "`align` is true for persons of train whom no task holds out.",
     )
-    def _pairs(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def _pairs(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         def shown() -> dict[str, Any]:
             rows = store.read_table(corpus.table("pairs")).slice(0, 10).to_pylist()
             columns = ("pair_id", "recording_id", "person_id", "split", "align", "full_text")
@@ -98,7 +100,7 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         code_version=store.code_version(shard_step),
         description="WebDataset tars per split: `<pair_id>.flac` and `<pair_id>.json`.",
     )
-    def _shards(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def _shards(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         return result(
             context,
             lambda: shard_step.write(settings, manifests, context.log.info),
@@ -117,7 +119,7 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         description="Vectors of the reports by the frozen teacher, computed once. Reports of test "
         "persons are not read.",
     )
-    def _embeddings(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def _embeddings(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from pipeline.steps import embeddings
 
         return result(
@@ -138,7 +140,7 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         description="Probe scores of the encoder before alignment, and of metadata that hear no "
         "sound: the floors beside every score.",
     )
-    def _baseline(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def _baseline(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from pipeline.steps import training
 
         return result(
@@ -156,7 +158,7 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         description="Aligns the audio encoder with the teacher's vectors, then probes it on every "
         "task. Refuses to start when a person of the alignment set is held out by a task.",
     )
-    def _train(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def _train(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from pipeline.defs import plots
         from pipeline.steps import training
 
@@ -179,19 +181,18 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         group_name="evaluation",
         kinds={"html"},
         tags={"stage": "page"},
-        code_version="1",
+        code_version=store.digest(PAGE_TEMPLATE.read_text(encoding="utf-8")),
         description="One self-contained page: scores beside their floors, curves, counts, "
         "quarantine, example pairs to look at and listen to.",
     )
-    def _page(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def _page(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from pipeline.steps import results_page
 
-        with plain_failures():
-            return result(
-                context,
-                lambda: results_page.make(settings, recipe, manifests),
-                uri=corpus.page,
-                more=lambda: {"page": dg.MetadataValue.path(corpus.page.resolve())},
-            )
+        return result(
+            context,
+            lambda: results_page.make(settings, recipe, manifests),
+            uri=corpus.page,
+            more=lambda: {"page": dg.MetadataValue.path(corpus.page.resolve())},
+        )
 
     return [_subjects, _pairs, _shards, _embeddings, _baseline, _train, _page]

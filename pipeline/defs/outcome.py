@@ -29,7 +29,7 @@ def result(
     rows: str | None = None,
     more: Callable[[], Mapping[str, Any]] | None = None,
     checks: Callable[[], list[dg.AssetCheckResult]] | None = None,
-) -> dg.MaterializeResult[Any]:
+) -> dg.MaterializeResult:
     """Run a step and describe it.
 
     Args:

@@ -29,7 +29,9 @@ def band(r: Rng, n: int, rate: int, low: float, high: float, tilt_db: float = 0.
     """Gaussian noise of unit RMS between ``low`` and ``high`` Hz; tilt in dB per octave."""
     spectrum = np.fft.rfft(r.standard_normal(n, dtype=np.float32))
     f = np.fft.rfftfreq(n, 1 / rate)
-    gain = np.where((f >= low) & (f <= high), (np.maximum(f, 1.0) / max(low, 1.0)) ** (tilt_db / 6), 0)
+    gain = np.where(
+        (f >= low) & (f <= high), (np.maximum(f, 1.0) / max(low, 1.0)) ** (tilt_db / 6), 0
+    )
     noise = np.fft.irfft(spectrum * gain, n)
     return (noise / (np.sqrt(np.mean(noise**2)) + 1e-12)).astype(np.float32)
 
