@@ -219,6 +219,16 @@ def test_an_archive_without_usable_sound_says_why(
         materialise("recordings")
 
 
+def test_metadata_without_any_audio_are_counted_and_go_on(
+    tiny_archive: TinyIcbhi, materialise: Materialise
+) -> None:
+    for wav in tiny_archive.root.rglob("*.wav"):
+        wav.unlink()
+    made = materialise("reports")
+    assert made["recordings"].facts["quarantine_by_reason"] == {"no_audio_file": 16}
+    assert made["recordings"].facts["recordings"] == made["reports"].facts["reports"] == 0
+
+
 def test_a_run_killed_between_tar_and_table_is_repaired(
     materialise: Materialise, here: layout.Dataset
 ) -> None:

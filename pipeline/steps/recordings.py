@@ -56,7 +56,7 @@ def prepare(manifest: Manifest, settings: Settings, progress: Progress = print) 
 
     Raises:
         FileNotFoundError: The archive step has not run, or essential metadata are missing.
-        EmptyDataset: Nothing usable is in the archive.
+        EmptyDataset: The archive holds nothing, or sounds of which none can be used.
     """
     here = layout.Dataset(settings.data_root, manifest.id)
     reader = readers.reader(manifest.id)
@@ -73,12 +73,16 @@ def prepare(manifest: Manifest, settings: Settings, progress: Progress = print) 
         audio, redone = _normalise(root, here, rows, settings.workers, progress)
         table, more = _join(manifest, rows, audio)
         refused += more
-        if not table:
-            reasons = Counter(r.reason for r in refused)
+        reasons = Counter(r.reason for r in refused)
+        # Metadata alone are a state that a folder of one's own may be in: the rows are counted.
+        # Sounds of which none can be used, or nothing at all, are a mistake.
+        if not table and (rows or not refused):
             raise EmptyDataset(
                 f"{manifest.id}: no usable recording in {root}"
                 + (f"; refused: {dict(reasons)}" if reasons else "; it holds no recording at all")
             )
+        if not table:
+            progress(f"{manifest.id}: metadata without any audio in {root}; {dict(reasons)}")
         versions = [
             store.write_table(here.recordings, table, SCHEMA),
             store.write_table(here.quarantine, _quarantine(manifest.id, refused), QUARANTINE),
@@ -89,7 +93,7 @@ def prepare(manifest: Manifest, settings: Settings, progress: Progress = print) 
             "persons": len({r["person"] for r in table if r["person"]}),
             "parts_made": redone,
             "quarantined": len(refused),
-            "quarantine_by_reason": dict(sorted(Counter(r.reason for r in refused).items())),
+            "quarantine_by_reason": dict(sorted(reasons.items())),
         }
 
     return store.cached(here.recordings_stamp, inputs, [here.recordings, here.quarantine], work)

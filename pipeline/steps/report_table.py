@@ -59,9 +59,9 @@ def make(manifest: Manifest, settings: Settings, folder: Path = reports.FOLDER) 
         facts = {
             "reports": len(rows),
             "distinct_texts": len({r["full_text"] for r in rows}),
-            "words_min": min(words),
-            "words_mean": round(sum(words) / len(words), 1),
-            "words_max": max(words),
+            "words_min": min(words, default=0),
+            "words_mean": round(sum(words) / max(len(words), 1), 1),
+            "words_max": max(words, default=0),
             "template_version": version,
         }
         return store.write_table(here.reports, rows, SCHEMA), facts

@@ -11,24 +11,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.findings import resolve
 from pipeline.manifest import Manifest
+from pipeline.records import Value
 
 
 def features(
-    pairs: Iterable[Mapping[str, Any]], manifests: Mapping[str, Manifest]
+    pairs: Iterable[Mapping[str, Any]],
+    findings: Mapping[str, Mapping[str, Value]],
+    manifests: Mapping[str, Manifest],
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """recording id -> [D]: one-hot terms of what the metadata say, then five numbers."""
+    """Features of each recording.
+
+    Args:
+        pairs: Rows of the pairs table: facts about the sound file.
+        findings: recording id -> raw findings, whether or not a report states them: a date of
+            recording is no clinical fact, yet it predicts.
+        manifests: Of the datasets.
+
+    Returns:
+        recording id -> [D]: one-hot terms of what the metadata say, then five numbers.
+    """
     said: dict[str, set[str]] = {}
     numbers: dict[str, list[float]] = {}
     for row in pairs:
-        findings = manifests[row["dataset"]].findings
-        terms = {
-            t
-            for t in row["strict_terms"]
-            if (name := t.replace("~", "=").partition("=")[0]) in findings
-            and not findings[name].heard
-        }
-        said[row["recording_id"]] = terms | {
+        manifest = manifests[row["dataset"]]
+        known = resolve(manifest, findings[row["recording_id"]])
+        silent = {n for n, s in manifest.findings.items() if not s.heard} - manifest.strict_masks
+        said[row["recording_id"]] = {
+            *(term for name in silent for term in known[name].terms),
             f"rate={row['native_rate']}",
             f"format={row['native_format']}",
         }

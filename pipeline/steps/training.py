@@ -40,7 +40,9 @@ def baseline(
         model = train.Aligner(recipe, text_width=1).encoder
         windows = mels.load(corpus.shards, corpus.mels, model.front_end, progress)
         _probe(model, windows, rows, by_case, place / "encoder")
-        features = shortcuts.features(_table(corpus, "pairs"), manifests)
+        features = shortcuts.features(
+            _table(corpus, "pairs"), _findings(corpus, settings), manifests
+        )
         _write_scores(place / "shortcut", *probe.run(features, rows, by_case))
         facts = _summary(place / "encoder")
         return store.digest([facts, _summary(place / "shortcut")]), facts
@@ -142,6 +144,16 @@ def _by_case(settings: Settings, manifests: Mapping[str, Manifest]) -> list[str]
 
 def _table(corpus: layout.Corpus, name: str) -> list[dict[str, Any]]:
     return store.read_table(corpus.table(name)).to_pylist()
+
+
+def _findings(corpus: layout.Corpus, settings: Settings) -> dict[str, Any]:
+    """recording id -> findings, of every recording."""
+    found: dict[str, Any] = {}
+    for dataset in settings.datasets:
+        path = corpus.dataset(dataset).recordings
+        for row in store.read_table(path, ["recording_id", "findings"]).to_pylist():
+            found[row["recording_id"]] = json.loads(row["findings"])
+    return found
 
 
 def _probe(
