@@ -23,7 +23,8 @@ class Recipe:
         alignment_weight: Factor of the alignment loss; 0 trains by masked modelling alone.
         masked_weight: Factor of the masked-spectrogram loss.
         one_pass: Align the embedding of the masked pass instead of a clean second pass.
-        projection: Hidden and output width of both projection heads.
+        projection: Hidden and output width of the projection heads.
+        text_head: ``mlp`` like the sound's, ``linear``, or ``none``: the teacher's geometry itself.
         epochs: Passes over the alignment pairs.
         batch_size: Pairs per step; all of one group (dataset and modality), so that the
             alignment loss cannot win by telling datasets apart.
@@ -67,13 +68,18 @@ class Recipe:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
+# For two processor cores. The text head is linear: a deeper one memorises the reports of a small
+# corpus (held-out CKA .32 after training CKA .8), none leaves age and site to be heard.
 DEMO = Recipe(
     name="demo",
     encoder="opera_gt_small",
     teacher="lsa",
-    epochs=30,
-    batch_size=128,
-    learning_rate=1e-3,
+    one_pass=True,
+    masked_weight=0.1,
+    text_head="linear",
+    epochs=20,
+    batch_size=64,
+    learning_rate=4e-3,
 )
 
 # Sizes and schedule of the published release (its model card), with a loss that hears the
