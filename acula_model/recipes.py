@@ -75,11 +75,12 @@ DEMO = Recipe(
     encoder="opera_gt_small",
     teacher="lsa",
     one_pass=True,
-    masked_weight=0.1,
+    masked_weight=0.3,
     text_head="linear",
     epochs=20,
     batch_size=64,
-    learning_rate=4e-3,
+    learning_rate=3e-3,
+    weight_decay=0.1,
 )
 
 # Sizes and schedule of the published release (its model card), with a loss that hears the

@@ -169,7 +169,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus-seed", type=int, default=7)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--scale", type=float, default=2.0)
     parser.add_argument("--data", type=Path, required=True)
     arguments = parser.parse_args()
     made = table(arguments.data, arguments.corpus_seed, arguments.seeds, arguments.scale)

@@ -44,7 +44,9 @@ class Settings(BaseSettings):
     )
     recipe: str = Field("demo", description="named training run")
     sample_seed: int = Field(1, description="seed of the built-in sample archives")
-    sample_scale: float = Field(1.0, gt=0, le=10, description="their size; 1 is the demo")
+    sample_scale: float = Field(
+        2.0, gt=0, le=10, description="their size; 1 is about 250 recordings per dataset"
+    )
     workers: int | None = Field(
         None, ge=1, description="processes for data work; default all cores"
     )

@@ -193,7 +193,9 @@ def test_embedding_does_not_depend_on_the_batch(config: dict, frames: int):
 
 @pytest.mark.parametrize("config", SMALL)
 def test_hidden_patches_do_not_reach_the_encoder(config: dict):
-    encoder, mel_BTM = small(**config).eval(), torch.rand(1, 256, 64)
+    # Standardising is part of the input: it sees the window's mean spectrum, masked or not.
+    encoder = small(**config, standardise="none").eval()
+    mel_BTM = torch.rand(1, 256, 64)
     time, bins = encoder.sizes.patch
     with torch.no_grad():
         before = encoder.masked(mel_BTM, seeded())
@@ -202,6 +204,16 @@ def test_hidden_patches_do_not_reach_the_encoder(config: dict):
         after = encoder.masked(torch.where(cells, torch.rand(256, 64), mel_BTM), seeded())
     assert torch.equal(before.latent_BVD, after.latent_BVD)
     assert before.loss != after.loss
+
+
+def test_standardising_takes_out_the_colour_and_level_of_a_window():
+    encoder = small().eval()
+    mel_BTM = torch.rand(2, 256, 64)
+    coloured = 0.3 * mel_BTM + torch.linspace(0, 0.7, 64)
+    with torch.no_grad():
+        assert torch.allclose(encoder.embed(mel_BTM), encoder.embed(coloured), atol=0.02)
+        plain = small(standardise="none").eval()
+        assert not torch.allclose(plain.embed(mel_BTM), plain.embed(coloured), atol=0.02)
 
 
 def test_small_encoder_learns_to_fill_in():

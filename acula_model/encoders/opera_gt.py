@@ -252,10 +252,10 @@ def opera_gt_small(*, front_end: MelFrontEnd | None = None, **config: Any) -> Op
     """
     small: dict[str, Any] = {
         "patch": (4, 64),  # all bands at once: the finest time steps (128 ms) for their price
-        "width": 96,
+        "width": 128,
         "depth": 2,
         "heads": 4,
-        "mask_ratio": 0.5,
+        "mask_ratio": 0.6,
         "standardise": "spectrum",
         "decoder": "plain",
         "decoder_width": 64,
