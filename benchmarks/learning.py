@@ -17,6 +17,7 @@ the difference, paired over test persons (the same persons are drawn for both ar
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,13 @@ def scored(predictions: list[Any]) -> dict[str, metrics.Scored]:
     }
 
 
-def table(data_root: Path, corpus_seed: int, seeds: int, scale: float) -> dict[str, Any]:
-    """Make the corpus, train all arms, compare."""
+def table(
+    data_root: Path, corpus_seed: int, seeds: int, scale: float, arms: Sequence[str] = ARMS
+) -> dict[str, Any]:
+    """Make the corpus, train the arms, compare ``aligned`` with each other one."""
     settings = corpus(data_root, corpus_seed, scale)
-    jobs = [(arm, seed, settings) for seed in range(seeds) for arm in reversed(ARMS)]
-    found: dict[str, dict[str, list[metrics.Scored]]] = {arm: {} for arm in ARMS}
+    jobs = [(arm, seed, settings) for seed in range(seeds) for arm in reversed(arms)]
+    found: dict[str, dict[str, list[metrics.Scored]]] = {arm: {} for arm in arms}
     for arm, _, predictions in sorted(pool.run(train_arm, jobs), key=lambda r: r[:2]):
         for task, score in scored(predictions).items():
             found[arm].setdefault(task, []).append(score)
@@ -135,29 +138,31 @@ def table(data_root: Path, corpus_seed: int, seeds: int, scale: float) -> dict[s
             t: float(np.mean([metrics.auroc_interval(s, draws=1).value for s in found[arm][t]]))
             for t in tasks
         }
-        for arm in ARMS
+        for arm in arms
     }
     return {
         "tasks": tasks,
         "mean_auroc": {
             arm: round(float(np.mean(list(v.values()))), 4) for arm, v in mean_of.items()
         },
-        "auroc": {t: {arm: round(mean_of[arm][t], 3) for arm in ARMS} for t in tasks},
+        "auroc": {t: {arm: round(mean_of[arm][t], 3) for arm in arms} for t in tasks},
         "aligned_minus": {
             arm: dataclasses.asdict(metrics.mean_difference(found["aligned"], found[arm]))
-            for arm in ARMS[:-1]
+            for arm in arms
+            if arm != "aligned"
         },
     }
 
 
 def show(result: dict[str, Any]) -> str:
     """The table as text."""
-    lines = [f"{'task':28}" + "".join(f"{arm:>10}" for arm in ARMS)]
+    arms = list(result["mean_auroc"])
+    lines = [f"{'task':28}" + "".join(f"{arm:>10}" for arm in arms)]
     lines += [
-        f"{task:28}" + "".join(f"{row[arm]:10.3f}" for arm in ARMS)
+        f"{task:28}" + "".join(f"{row[arm]:10.3f}" for arm in arms)
         for task, row in result["auroc"].items()
     ]
-    lines.append(f"{'mean':28}" + "".join(f"{result['mean_auroc'][arm]:10.3f}" for arm in ARMS))
+    lines.append(f"{'mean':28}" + "".join(f"{result['mean_auroc'][arm]:10.3f}" for arm in arms))
     lines += [
         f"aligned - {arm:9} {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
         for arm, d in result["aligned_minus"].items()

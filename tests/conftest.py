@@ -156,3 +156,6 @@ def materialise(tiny_settings: configuration.Settings) -> Callable[..., dict[str
         return {step: work[step]() for step in STEPS[: STEPS.index(until) + 1]}
 
     return run
+
+
+pytest.register_assert_rewrite("worlds")  # its failures show values, too

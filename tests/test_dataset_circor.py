@@ -5,55 +5,29 @@ import hashlib
 import os
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
+import worlds
+from worlds import SHARED, archive_of, bad_sound, digest, needs, texts, write_small
 
-from pipeline import pool
 from pipeline.findings import resolve
 from pipeline.manifest import FOLDER, load
 from pipeline.readers import circor as reader
-from pipeline.records import Recording, Rejected, Value
+from pipeline.records import Value
 from pipeline.samples import circor as sample
-from pipeline.steps import audio
-from pipeline.steps.reports import render
 
 MANIFEST = load(FOLDER / "circor.yaml")
-REAL = Path(__file__).parents[2] / "shared" / "real" / "circor"
-needs_real = pytest.mark.skipif(
-    not REAL.exists(), reason="the shared folder of real recordings is absent"
-)
+REAL = SHARED / "real" / "circor"
+needs_real = needs(REAL)
 ASSERTS = re.compile(r"no murmur|murmur (is|was) heard|has a murmur", re.I)
+rows = partial(worlds.rows, reader.read)
+archive = archive_of(sample.write)
 
 
-def rows(archive: Path) -> tuple[dict[str, Recording], dict[str, Rejected]]:
-    read = list(reader.read(archive))
-    found = [r for r in read if isinstance(r, Recording)]
-    assert len({r.native_id for r in found}) == len(found)
-    return {r.native_id: r for r in found}, {r.name: r for r in read if isinstance(r, Rejected)}
-
-
-def digest(root: Path) -> str:
-    files = sorted(p for p in root.rglob("*") if p.is_file())
-    lines = [f"{p.relative_to(root)} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("circor")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "cores", lambda: 1)  # starting processes takes longer than the work
-        sample.write(root, seed=1, scale=0.1)
-    return root
-
-
-def test_sample_archive_is_deterministic_and_holds_its_checksums(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(pool, "cores", lambda: 1)
-    sample.write(tmp_path, seed=1, scale=0.1)
-    assert digest(tmp_path) == digest(archive)
+def test_sample_archive_is_deterministic_and_holds_its_checksums(archive: Path, tmp_path: Path):
+    assert digest(write_small(sample.write, tmp_path)) == digest(archive)
     base = archive / sample.FOLDER
     for line in (base / "SHA256SUMS.txt").read_text().splitlines():
         checksum, name = line.split(" ")
@@ -76,13 +50,7 @@ def test_every_file_and_every_listed_recording_is_accounted_for(archive: Path):
 
 def test_broken_sound_is_passed_on_for_quarantine(archive: Path):
     found, _ = rows(archive)
-    reasons: list[str] = []
-    for recording in found.values():
-        try:
-            audio.normalise(archive / recording.member)
-        except audio.BadAudio as error:
-            reasons.append(error.reason)
-    assert sorted(reasons) == ["empty_file", "silent", "truncated"]
+    assert sorted(bad_sound(archive, found).values()) == ["empty_file", "silent", "truncated"]
 
 
 def test_repeated_sites_keep_every_take(archive: Path):
@@ -137,8 +105,7 @@ def test_no_report_says_more_than_the_metadata(archive: Path):
     for recording in found.values():
         f = recording.findings
         key = f"circor/{recording.native_id}"
-        full = render(MANIFEST, key, f).text
-        strict = render(MANIFEST, key, f, omit=MANIFEST.strict_masks).text
+        full, strict = texts(MANIFEST, key, f)
         assert not re.search(r"murmur|outcome|normal", strict, re.I), strict
         assert bool(f["pregnant"]) == ("pregnant" in full)
         assert not (f["pregnant"] and "child" in full)
@@ -313,6 +280,4 @@ TEXTS = [
 
 @pytest.mark.parametrize(("findings", "full", "strict"), TEXTS)
 def test_report_texts(findings: dict[str, Value], full: str, strict: str):
-    assert render(MANIFEST, "circor/1_TV", findings).text == full
-    masked = render(MANIFEST, "circor/1_TV", findings, omit=MANIFEST.strict_masks)
-    assert masked.text == strict
+    assert texts(MANIFEST, "circor/1_TV", findings) == (full, strict)

@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from worlds import SCALE, SHARED, archive_of, needs
 
 from pipeline import manifest
 from pipeline.findings import resolve
@@ -18,20 +19,12 @@ from pipeline.records import Recording, Rejected
 from pipeline.samples import coughvid as sample
 from pipeline.steps.reports import render
 
-REAL = Path(__file__).parents[2] / "shared" / "real"
-needs_real = pytest.mark.skipif(
-    not (REAL / "coughvid").exists(), reason="the shared folder of real recordings is absent"
-)
+REAL = SHARED / "real"
+needs_real = needs(REAL / "coughvid")
 SPEC = manifest.load(manifest.FOLDER / "coughvid.yaml")
-SEED, SCALE = 3, 0.1
+SEED = 3
 A, B, C = (f"0000000{i}-0000-4000-8000-000000000000" for i in "123")
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("coughvid")
-    sample.write(root, SEED, SCALE)
-    return root
+archive = archive_of(sample.write, SEED)
 
 
 @pytest.fixture(scope="module")

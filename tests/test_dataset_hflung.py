@@ -1,51 +1,29 @@
 """HF_Lung_V1: the reader on a sample archive, on hand-made traps and on real names; the reports."""
 
 import csv
-import hashlib
-import json
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 import soundfile
+import worlds
+from worlds import SHARED, archive_of, bad_sound, digest, needs, recordings_table, write_small
 
-from pipeline import pool
 from pipeline.findings import UnknownCode, resolve
 from pipeline.manifest import FOLDER, load
 from pipeline.readers import hflung as reader
-from pipeline.records import Recording, Rejected, Value
+from pipeline.records import Recording, Value
 from pipeline.samples import hflung as sample
-from pipeline.steps import audio, subjects
+from pipeline.steps import subjects
 from pipeline.steps.reports import render
 
 MANIFEST = load(FOLDER / "hflung.yaml")
-SHARED = Path(__file__).parents[2] / "shared"
 REAL = SHARED / "real" / "hflung"
 NAMES = SHARED / "reference" / "opera_splits" / "datasets" / "hf_lung" / "metadata.csv"
-ABSENT = "the shared folder of real recordings is absent"
-
-
-def rows(archive: Path) -> tuple[dict[str, Recording], dict[str, Rejected]]:
-    read = list(reader.read(archive))
-    found = [r for r in read if isinstance(r, Recording)]
-    assert len({r.native_id for r in found}) == len(found)
-    return {r.native_id: r for r in found}, {r.name: r for r in read if isinstance(r, Rejected)}
-
-
-def digest(root: Path) -> str:
-    files = sorted(p for p in root.rglob("*") if p.is_file())
-    lines = [f"{p.relative_to(root)} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("hflung")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "cores", lambda: 1)  # starting processes takes longer than the work
-        sample.write(root, seed=1, scale=0.1)
-    return root
+rows = partial(worlds.rows, reader.read)
+archive = archive_of(sample.write)
 
 
 @pytest.fixture
@@ -68,12 +46,8 @@ def label(root: Path, name: str, text: str) -> Path:
     return path
 
 
-def test_sample_archive_is_deterministic(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(pool, "cores", lambda: 1)
-    sample.write(tmp_path, seed=1, scale=0.1)
-    assert digest(tmp_path) == digest(archive)
+def test_sample_archive_is_deterministic(archive: Path, tmp_path: Path):
+    assert digest(write_small(sample.write, tmp_path)) == digest(archive)
 
 
 def test_every_file_is_accounted_for(archive: Path):
@@ -95,17 +69,11 @@ def test_every_file_is_accounted_for(archive: Path):
 
 def test_sound_is_15_s_at_4_khz_or_passed_on_for_quarantine(archive: Path):
     found, _ = rows(archive)
-    reasons: list[str] = []
-    for recording in found.values():
-        path = archive / recording.member
-        try:
-            audio.normalise(path)
-        except audio.BadAudio as error:
-            reasons.append(error.reason)
-            continue
-        info = soundfile.info(path)
+    reasons = bad_sound(archive, found)
+    for native_id in found.keys() - reasons.keys():
+        info = soundfile.info(archive / found[native_id].member)
         assert (info.frames, info.samplerate, info.subtype) == (60_000, 4000, "PCM_16")
-    assert sorted(reasons) == ["empty_file", "header_only"]
+    assert sorted(reasons.values()) == ["empty_file", "header_only"]
     assert 44 in {p.stat().st_size for p in archive.rglob("*.wav")}
 
 
@@ -124,13 +92,7 @@ def test_a_date_is_one_proxy_whatever_the_prefix_and_on_one_side(archive: Path):
 
 def test_both_classes_are_on_every_side(archive: Path):
     found, _ = rows(archive)
-    table = [
-        {"recording_id": f"hflung/{r.native_id}", "dataset": "hflung", "native_id": r.native_id,
-         "case_id": r.case_id, "person": r.person, "linked": (), "proxy": r.proxy,
-         "official_split": r.official_split, "audio_sha256": r.native_id,
-         "findings": json.dumps(r.findings)}
-        for r in found.values()
-    ]  # fmt: skip
+    table = recordings_table("hflung", found)
     tasks = subjects.task_rows(table, subjects.group(table), {"hflung": MANIFEST})
     seen = {(r["fold"], r["label"]) for r in tasks if r["variant"] == "subject_clean"}
     assert seen == {(fold, label) for fold in ("train", "val", "test") for label in (0, 1)}
@@ -227,7 +189,7 @@ def test_the_folder_that_wraps_a_repository_archive_is_found(tmp_path: Path):
     )
 
 
-@pytest.mark.skipif(not REAL.exists(), reason=ABSENT)
+@needs(REAL)
 def test_real_label_files(tmp_path: Path):
     found, refused = rows(REAL)
     assert not found and [r.reason for r in refused.values()] == ["no_audio_file"] * 3
@@ -246,7 +208,7 @@ def test_real_label_files(tmp_path: Path):
     }
 
 
-@pytest.mark.skipif(not NAMES.exists(), reason=ABSENT)
+@needs(NAMES)
 def test_real_names_of_every_date_and_position(tmp_path: Path):
     with NAMES.open(newline="") as lines:
         # One of each side, prefix, date and position: the same grammar, in a tenth of the time.

@@ -1,61 +1,36 @@
 """ICBHI: the reader on a sample archive, on hand-made traps and on real metadata; the reports."""
 
-import hashlib
 import tarfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 import soundfile
+import worlds
 from conftest import TinyIcbhi, tone
+from worlds import SHARED, archive_of, bad_sound, digest, needs, write_small
 
-from pipeline import pool
 from pipeline.findings import UnknownCode, resolve
 from pipeline.manifest import FOLDER, load
 from pipeline.readers import icbhi as reader
-from pipeline.records import Recording, Rejected, Value
+from pipeline.records import Value
 from pipeline.samples import icbhi as sample
 from pipeline.steps import audio
 from pipeline.steps.reports import render
 
 MANIFEST = load(FOLDER / "icbhi.yaml")
-REAL = Path(__file__).parents[2] / "shared" / "real" / "icbhi"
-needs_real = pytest.mark.skipif(
-    not REAL.exists(), reason="the shared folder of real recordings is absent"
-)
+REAL = SHARED / "real" / "icbhi"
+needs_real = needs(REAL)
 AUDIO = "ICBHI_final_database"
 PEOPLE = "ICBHI_Challenge_demographic_information.txt"
 SPLIT = "ICBHI_challenge_train_test.txt"
+rows = partial(worlds.rows, reader.read)
+archive = archive_of(sample.write)
 
 
-def rows(archive: Path) -> tuple[dict[str, Recording], dict[str, Rejected]]:
-    read = list(reader.read(archive))
-    found = [r for r in read if isinstance(r, Recording)]
-    assert len({r.native_id for r in found}) == len(found)
-    return {r.native_id: r for r in found}, {r.name: r for r in read if isinstance(r, Rejected)}
-
-
-def digest(root: Path) -> str:
-    files = sorted(p for p in root.rglob("*") if p.is_file())
-    lines = [f"{p.relative_to(root)} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("icbhi")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "cores", lambda: 1)  # starting processes takes longer than the work
-        sample.write(root, seed=1, scale=0.1)
-    return root
-
-
-def test_sample_archive_is_deterministic(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(pool, "cores", lambda: 1)
-    sample.write(tmp_path, seed=1, scale=0.1)
-    assert digest(tmp_path) == digest(archive)
+def test_sample_archive_is_deterministic(archive: Path, tmp_path: Path):
+    assert digest(write_small(sample.write, tmp_path)) == digest(archive)
 
 
 def test_every_wav_and_every_listed_name_is_accounted_for(archive: Path):
@@ -74,20 +49,12 @@ def test_every_wav_and_every_listed_name_is_accounted_for(archive: Path):
 
 def test_rates_and_depths_are_mixed_and_broken_sound_is_passed_on(archive: Path):
     found, _ = rows(archive)
-    kinds: set[tuple[int, str]] = set()
-    reasons: list[str] = []
-    for recording in found.values():
-        path = archive / recording.member
-        info = soundfile.info(path)
-        kinds.add((info.samplerate, info.subtype))
-        try:
-            audio.normalise(path)
-        except audio.BadAudio as error:
-            reasons.append(error.reason)
+    infos = [soundfile.info(archive / r.member) for r in found.values()]
+    kinds = {(i.samplerate, i.subtype) for i in infos}
     assert kinds == {(44_100, f"PCM_{bits}") for bits in (16, 24, 32)} | {
         (4000, "PCM_16"), (10_000, "PCM_16"),
     }  # fmt: skip
-    assert sorted(reasons) == ["silent", "truncated"]
+    assert sorted(bad_sound(archive, found).values()) == ["silent", "truncated"]
 
 
 def test_two_persons_are_on_both_sides(archive: Path):

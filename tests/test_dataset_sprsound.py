@@ -1,47 +1,35 @@
 """SPRSound: the reader on a sample archive, on hand-made traps and on real files; the reports."""
 
-import hashlib
 import json
 import tarfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
+import worlds
+from worlds import SHARED, archive_of, digest, needs, recordings_table, write_small
 
-from pipeline import pool
 from pipeline.findings import UnknownCode, resolve
 from pipeline.manifest import FOLDER, load
 from pipeline.readers import sprsound as reader
-from pipeline.records import Recording, Rejected, Value
+from pipeline.records import Recording, Value
 from pipeline.samples import sprsound as sample
 from pipeline.steps import audio, subjects
 from pipeline.steps.reports import render
 
 MANIFEST = load(FOLDER / "sprsound.yaml")
-REAL = Path(__file__).parents[2] / "shared" / "real" / "sprsound"
-needs_real = pytest.mark.skipif(
-    not REAL.exists(), reason="the shared folder of real recordings is absent"
-)
+REAL = SHARED / "real" / "sprsound"
+needs_real = needs(REAL)
 HEADER = "patient_num,disease,age,gender\n"
 NORMAL = {"start": "100", "end": "1600", "type": "Normal"}
 FINE = {"start": "1700", "end": "2900", "type": "Fine Crackle"}
 BOTH = {"start": "3000", "end": "4100", "type": "Wheeze+Crackle"}
 STEM = "65032402_1.5_1_p4_40"
-
-
-def rows(archive: Path) -> tuple[dict[str, Recording], dict[str, Rejected]]:
-    read = list(reader.read(archive))
-    found = [r for r in read if isinstance(r, Recording)]
-    assert len({r.native_id for r in found}) == len(found)
-    return {r.native_id: r for r in found}, {r.name: r for r in read if isinstance(r, Rejected)}
-
-
-def digest(root: Path) -> str:
-    files = sorted(p for p in root.rglob("*") if p.is_file())
-    lines = [f"{p.relative_to(root)} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+rows = partial(worlds.rows, reader.read)
+archive = archive_of(sample.write)
 
 
 def add(
@@ -60,15 +48,6 @@ def summary(root: Path, name: str, *lines: str) -> None:
     (folder / f"{name}_patient_summary.csv").write_text(HEADER + "\n".join(lines))
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sprsound")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "cores", lambda: 1)  # starting processes takes longer than the work
-        sample.write(root, seed=1, scale=0.1)
-    return root
-
-
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """One recording and the summary of 2022."""
@@ -77,12 +56,8 @@ def tiny(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_sample_archive_is_deterministic(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(pool, "cores", lambda: 1)
-    sample.write(tmp_path, seed=1, scale=0.1)
-    assert digest(tmp_path) == digest(archive)
+def test_sample_archive_is_deterministic(archive: Path, tmp_path: Path):
+    assert digest(write_small(sample.write, tmp_path)) == digest(archive)
 
 
 def test_every_file_is_accounted_for_and_the_repeated_ones_are_not_counted(archive: Path):
@@ -126,13 +101,7 @@ def test_files_without_a_patient_belong_to_nobody_and_to_no_side(archive: Path):
 
 def test_both_classes_are_on_every_side_and_intra_patients_are_in_train(archive: Path):
     found, _ = rows(archive)
-    table = [
-        {"recording_id": f"sprsound/{r.native_id}", "dataset": "sprsound",
-         "native_id": r.native_id, "case_id": r.case_id, "person": r.person, "linked": (),
-         "proxy": r.proxy, "official_split": r.official_split, "audio_sha256": r.native_id,
-         "findings": json.dumps(r.findings)}
-        for r in found.values()
-    ]  # fmt: skip
+    table = recordings_table("sprsound", found)
     people = subjects.group(table)
     tasks = subjects.task_rows(table, people, {"sprsound": MANIFEST})
     seen = {(r["fold"], r["label"]) for r in tasks if r["variant"] == "subject_clean"}

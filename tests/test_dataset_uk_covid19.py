@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from worlds import SHARED, archive_of, needs
 
 from pipeline import manifest
 from pipeline.readers import uk_covid19 as reader
@@ -15,22 +16,12 @@ from pipeline.records import Recording, Rejected
 from pipeline.samples import uk_covid19 as sample
 from pipeline.steps.reports import render
 
-SHARED = Path(__file__).parents[2] / "shared"
 REAL = SHARED / "real" / "uk_covid19"
 LISTS = SHARED / "reference" / "opera_splits" / "datasets" / "covidUK"
-needs_real = pytest.mark.skipif(
-    not REAL.exists(), reason="the shared folder of real recordings is absent"
-)
+needs_real = needs(REAL)
 SPEC = manifest.load(manifest.FOLDER / "uk_covid19.yaml")
-SEED, SCALE = 3, 0.1
 FILE = "47184_tLMeaLSsKRRJudkQ.wav"
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("uk_covid19")
-    sample.write(root, SEED, SCALE)
-    return root
+archive = archive_of(sample.write, seed=3)
 
 
 @pytest.fixture(scope="module")

@@ -2,42 +2,28 @@
 
 import re
 from collections import Counter, defaultdict
+from functools import partial
 from pathlib import Path
 
 import pytest
+import worlds
+from worlds import SHARED, archive_of, needs, texts
 
-from pipeline import pool
 from pipeline.findings import resolve
 from pipeline.manifest import FOLDER, load
 from pipeline.readers import zchsound as reader
-from pipeline.records import Recording, Rejected, Value
+from pipeline.records import Value
 from pipeline.samples import zchsound as sample
 from pipeline.steps import audio
 from pipeline.steps.reports import render
 
 MANIFEST = load(FOLDER / "zchsound.yaml")
-REAL = Path(__file__).parents[2] / "shared" / "real" / "zchsound"
-needs_real = pytest.mark.skipif(
-    not REAL.exists(), reason="the shared folder of real recordings is absent"
-)
+REAL = SHARED / "real" / "zchsound"
+needs_real = needs(REAL)
 HEADER = "fileName;gender;age(days);diagnosis"
 CLEAN = "Clean Heartsound Data Details.csv"
-
-
-def rows(archive: Path) -> tuple[dict[str, Recording], dict[str, Rejected]]:
-    read = list(reader.read(archive))
-    found = [r for r in read if isinstance(r, Recording)]
-    assert len({r.native_id for r in found}) == len(found)
-    return {r.native_id: r for r in found}, {r.name: r for r in read if isinstance(r, Rejected)}
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("zchsound")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "cores", lambda: 1)
-        sample.write(root, seed=1, scale=0.1)
-    return root
+rows = partial(worlds.rows, reader.read)
+archive = archive_of(sample.write)
 
 
 def test_sample_archive_is_deterministic(archive: Path, tmp_path: Path):
@@ -216,7 +202,5 @@ TEXTS: list[tuple[dict[str, Value], str, str]] = [
 
 @pytest.mark.parametrize(("findings", "full", "strict"), TEXTS)
 def test_report_texts(findings: dict[str, Value], full: str, strict: str):
-    assert render(MANIFEST, "zchsound/ZCH0001", findings).text == full
-    masked = render(MANIFEST, "zchsound/ZCH0001", findings, omit=MANIFEST.strict_masks)
-    assert masked.text == strict
-    assert not re.search(r"defect|septal|foramen|ductus|echo", masked.text, re.I)
+    assert texts(MANIFEST, "zchsound/ZCH0001", findings) == (full, strict)
+    assert not re.search(r"defect|septal|foramen|ductus|echo", strict, re.I)
