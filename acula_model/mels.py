@@ -22,13 +22,15 @@ from acula_model import shards
 from acula_model.front_end import MelFrontEnd
 
 Windows = npt.NDArray[np.float16]
+# What training and probing ask of a pair; the rest of its description stays in the shard.
+_KEPT = ("recording_id", "dataset", "modality", "full_hash", "strict_hash")
 
 
 class Mels:
     """Log-mel windows and descriptions of all pairs below a folder of shards.
 
     Attributes:
-        meta: pair id -> its description from the shard (without the sentences).
+        meta: pair id -> what training and probing ask of it: ids, group, hashes of its reports.
     """
 
     def __init__(self, files: Sequence[tuple[Path, dict[str, Any]]]):
@@ -78,7 +80,7 @@ def load(
             _compute(tar, path, front_end)
             progress(f"log-mels: {done} of {len(tars)} shards")
         counts = json.loads(path.with_suffix(".json").read_text())
-        meta = {m["pair_id"]: m for m in described}
+        meta = {m["pair_id"]: {k: m[k] for k in _KEPT if k in m} for m in described}
         files.append((path, {"windows": counts, "meta": meta}))
     return Mels(files)
 

@@ -83,11 +83,13 @@ DEMO = Recipe(
     weight_decay=0.1,
 )
 
-# Sizes and schedule of the published release (its model card), with a loss that hears the
-# pairing. Needs a GPU and the teacher's weights from the Hugging Face hub.
+# Encoder, teacher, heads, epochs and rate of the published release (its model card); larger
+# batches, since debiased CKA of 24 pairs is noise. Needs a GPU, the published encoder at
+# ``weights``, and a Hugging Face login that has accepted MedGemma's terms.
 PAPER = Recipe(
     name="paper",
     encoder="opera_gt",
+    weights="weights/encoder-operaGT.ckpt",
     teacher="hugging_face",
     teacher_config={
         "model": "google/medgemma-4b-pt",

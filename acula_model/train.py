@@ -27,7 +27,7 @@ Vectors = Mapping[str, npt.NDArray[np.float32]]
 MIN_GROUP = 8  # pairs; debiased CKA of fewer says nothing
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ValueError):
     """Training that cannot go on; says why."""
 
 
@@ -43,6 +43,11 @@ class Result:
 def head(inputs: int, hidden: int, outputs: int) -> nn.Module:
     """Projection head [B, inputs] -> [B, outputs]."""
     return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
+
+
+def best_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Aligner(nn.Module):
@@ -151,9 +156,14 @@ def align(
         TrainingError: Too few pairs, or the loss is not a number.
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = best_device()
     learn = Pairs(mels, vectors, aligned, recipe.text)
     check = Pairs(mels, vectors, gauge, recipe.text)
+    per_epoch = len(batches(learn.groups, recipe.batch_size, np.random.default_rng(0)))
+    if per_epoch == 0:
+        raise TrainingError(f"no group has {MIN_GROUP} alignment pairs; got {len(aligned)} pairs")
+    if small := {g: len(m) for g, m in learn.groups.items() if len(m) < MIN_GROUP}:
+        progress(f"left out, fewer than {MIN_GROUP} pairs in a group: {small}")
     if recipe.shuffle_reports:
         learn.shuffle_reports(recipe.seed)
     text_width = len(next(iter(vectors.values())))
@@ -161,9 +171,6 @@ def align(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    per_epoch = len(batches(learn.groups, recipe.batch_size, np.random.default_rng(0)))
-    if per_epoch == 0:
-        raise TrainingError(f"no group has {MIN_GROUP} alignment pairs; got {len(aligned)} pairs")
     schedule = _schedule(optimizer, recipe, per_epoch * recipe.epochs)
     history: list[dict[str, float]] = []
     best: dict[str, Any] = {"epoch": 0, "cka": -math.inf, "model": None}
@@ -246,11 +253,14 @@ def _epoch(
             else:
                 masked = model.encoder.self_supervised_loss(mel_BTM, masks)
                 sound_BD = model.encoder.embed(mel_BTM) if aligning else None
-            alignment = torch.zeros((), device=device)
+            heads = None
             if aligning and sound_BD is not None:
                 text_BE = learn.text(ids).to(device)
                 heads = model.audio_head(sound_BD), model.text_head(text_BE)
-                alignment = alignment_loss(*(h.float() for h in heads))
+        # In full precision: a debiased estimate is a small difference of large sums.
+        alignment = torch.zeros((), device=device)
+        if heads is not None:
+            alignment = alignment_loss(*(h.float() for h in heads))
         loss = recipe.masked_weight * masked + recipe.alignment_weight * alignment
         if not torch.isfinite(loss):
             raise TrainingError(

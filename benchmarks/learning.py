@@ -68,7 +68,7 @@ def train_arm(arm: str, seed: int, settings: configuration.Settings) -> tuple[st
     import torch
 
     from acula_model import mels, probe, train
-    from pipeline.steps import embeddings
+    from pipeline.steps import embeddings, training
 
     torch.set_num_threads(1)
     place = layout.Corpus(settings.data_root)
@@ -82,7 +82,8 @@ def train_arm(arm: str, seed: int, settings: configuration.Settings) -> tuple[st
     model = train.Aligner(recipe, text_width=1).encoder
     windows = mels.load(place.shards, place.mels, model.front_end)
     if recipe.epochs:
-        folder = settings.data_root / "arms" / f"{recipe.name}-{recipe.key}"
+        made_of = [recipe.key, store.version_at(place.stamp("shards")), training.code()]
+        folder = settings.data_root / "arms" / f"{recipe.name}-{store.digest(made_of)}"
         result = train.align(
             recipe,
             windows,

@@ -139,8 +139,8 @@ def test_log_mels_are_cached_by_sound_not_by_report(world, tmp_path):
     flac = _sound(r, 0)
     lines: list[str] = []
     for text in ("one report", "another report"):
-        meta = {"pair_id": "0" * 16, "audio_sha256": "same", "full_text": text}
+        meta = {"pair_id": "0" * 16, "audio_sha256": "same", "full_hash": text}
         shards.write(tmp_path / "a.tar", [shards.Pair(flac=flac, meta=meta)])
         loaded = mels.load(tmp_path, tmp_path / "mels", MelFrontEnd(), lines.append)
-        assert loaded.meta["0" * 16]["full_text"] == text
+        assert loaded.meta["0" * 16]["full_hash"] == text
     assert len(lines) == 1

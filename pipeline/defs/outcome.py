@@ -10,7 +10,7 @@ import dagster as dg
 from pipeline.steps import store
 
 # Errors whose message already says what to do: retrying or a stack trace would not help.
-_KNOWN = (FileNotFoundError, ValueError)
+_KNOWN = (OSError, ValueError)
 
 
 @contextmanager

@@ -49,6 +49,7 @@ def _sample(manifest: Manifest, settings: Settings, here: layout.Dataset) -> sto
     generator = samples.sample(manifest.id)
     inputs = {
         "source": "sample",
+        "root": str(here.archive.resolve()),
         "seed": settings.sample_seed,
         "scale": settings.sample_scale,
         "code": _samples_code(),
@@ -59,7 +60,8 @@ def _sample(manifest: Manifest, settings: Settings, here: layout.Dataset) -> sto
             temporary.mkdir()
             generator.write(temporary, settings.sample_seed, settings.sample_scale)
         _, facts = _inventory(here.archive.resolve(), source="sample")
-        return store.digest(inputs), facts
+        # A moved folder is the same archive: the root is an input, not part of the version.
+        return store.digest({k: v for k, v in inputs.items() if k != "root"}), facts
 
     return store.cached(here.archive_stamp, inputs, [here.archive], work)
 

@@ -69,6 +69,8 @@ def join(settings: Settings) -> store.Outcome:
                 align = person["split"] == "train" and person["person_id"] not in held_out
                 row = recording | person | texts[key] | {"pair_id": pair_id(key), "align": align}
                 rows.append({name: row[name] for name in SCHEMA.names})
+        if not rows:
+            raise ValueError("no dataset has a usable recording: look at the quarantine tables")
         rows.sort(key=lambda r: r["pair_id"])
         if len({r["pair_id"] for r in rows}) < len(rows):
             raise ValueError("two recordings have one pair id; lengthen records.pair_id")

@@ -70,7 +70,7 @@ def prepare(manifest: Manifest, settings: Settings, progress: Progress = print) 
 
     def work() -> tuple[str, dict[str, Any]]:
         rows, refused = _read(manifest, reader.read(root))
-        audio, redone = _normalise(root, here, rows, settings.workers, progress)
+        audio, used, redone = _normalise(root, here, rows, settings.workers, progress)
         table, more = _join(manifest, rows, audio)
         refused += more
         reasons = Counter(r.reason for r in refused)
@@ -87,6 +87,8 @@ def prepare(manifest: Manifest, settings: Settings, progress: Progress = print) 
             store.write_table(here.recordings, table, SCHEMA),
             store.write_table(here.quarantine, _quarantine(manifest.id, refused), QUARANTINE),
         ]
+        if table:  # last, and never for an archive that lost its audio: parts are dear
+            parts.clean(here.parts, used)
         return store.digest(versions), {
             "recordings": len(table),
             "seconds": round(sum(r["duration_s"] for r in table), 1),
@@ -124,8 +126,8 @@ def _read(
 
 def _normalise(
     root: Path, here: layout.Dataset, rows: list[Recording], workers: int | None, progress: Progress
-) -> tuple[dict[str, dict[str, Any]], int]:
-    """Audio facts by native id, and how many parts had to be made."""
+) -> tuple[dict[str, dict[str, Any]], set[str], int]:
+    """Audio facts by native id, the parts they are in, and how many had to be made."""
     here.parts.mkdir(parents=True, exist_ok=True)
     items: list[parts.Item] = []
     for row in rows:
@@ -141,9 +143,8 @@ def _normalise(
     for count in pool.run(parts.make, jobs, workers):
         done += count
         progress(f"{here.id}: {done} of {sum(len(j[4]) for j in jobs)} recordings normalised")
-    parts.clean(here.parts, set(plan))
     facts = [f for key in plan for f in pq.read_table(here.parts / f"{key}.parquet").to_pylist()]
-    return {f["native_id"]: f for f in facts}, len(jobs)
+    return {f["native_id"]: f for f in facts}, set(plan), len(jobs)
 
 
 def _join(

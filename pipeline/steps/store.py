@@ -42,6 +42,13 @@ def code_version(*modules: HasSource) -> str:
     return hashlib.sha256(b"\0".join(sources)).hexdigest()[:16]
 
 
+def package_version(package: HasSource, *modules: HasSource) -> str:
+    """Hash of all sources of a package, and of further modules."""
+    sources = sorted(Path(str(package.__file__)).parent.rglob("*.py"))
+    digests = [hashlib.sha256(p.read_bytes()).hexdigest() for p in sources]
+    return digest([digests, code_version(*modules)])
+
+
 @contextmanager
 def finished(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` when the block succeeds.

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from acula_model import encoders, front_end, losses, mels, probe, train
+import acula_model
+from acula_model import encoders, mels, probe, train
 from acula_model.recipes import Recipe
+from pipeline import findings
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
 from pipeline.steps import embeddings, layout, pairs, shortcuts, store
 
 Progress = Callable[[str], None]
-_MODEL_CODE = (encoders, front_end, losses, mels, probe, train)
 
 
 def baseline(
@@ -110,17 +111,40 @@ def align(
 
 
 def _encoder(recipe: Recipe) -> list[Any]:
-    return [recipe.encoder, recipe.encoder_config, recipe.weights, recipe.seed]
+    weights = Path(recipe.weights) if recipe.weights else None
+    if weights and not weights.exists():
+        raise FileNotFoundError(
+            f"recipe {recipe.name} starts from {weights}, which is missing: put the published "
+            "OPERA-GT checkpoint (encoder-operaGT.ckpt) there"
+        )
+    stat = weights.stat() if weights else None
+    content = [stat.st_size, stat.st_mtime_ns] if stat else None
+    return [recipe.encoder, recipe.encoder_config, recipe.weights, content, recipe.seed]
+
+
+def code() -> str:
+    """Version of everything that decides a score, given its inputs."""
+    return store.package_version(
+        acula_model, embeddings, findings, pairs, shortcuts, sys.modules[__name__]
+    )
 
 
 def _inputs(
     corpus: layout.Corpus, manifests: Mapping[str, Manifest], settings: Settings
 ) -> dict[str, Any]:
+    shards = store.version_at(corpus.stamp("shards"))
+    made_of = json.loads(corpus.stamp("subjects").read_text())["inputs"]["recordings"]
+    if set(made_of) != set(settings.datasets):
+        raise ValueError(
+            f"the shards were made of {', '.join(sorted(made_of))}, the settings name "
+            f"{', '.join(settings.datasets)}: run `dagster asset materialize --select "
+            "'*train_alignment'` first"
+        )
     return {
-        "shards": store.version_at(corpus.stamp("shards")),
+        "shards": shards,
         "subjects": store.version_at(corpus.stamp("subjects")),
         "by_case": _by_case(settings, manifests),
-        "code": store.code_version(*_MODEL_CODE, sys.modules[__name__]),
+        "code": code(),
     }
 
 
@@ -129,6 +153,7 @@ def _training_inputs(
 ) -> dict[str, Any]:
     return _inputs(corpus, manifests, settings) | {
         "recipe": recipe.key,
+        "encoder": _encoder(recipe),
         "vectors": store.version_at(embeddings.folder(settings, recipe) / "stamp.json"),
     }
 
@@ -165,7 +190,7 @@ def _probe(
 ) -> None:
     wanted = {r["recording_id"] for r in task_rows}
     ids = [i for i, m in windows.meta.items() if m["recording_id"] in wanted]
-    found = train.embed(encoder, windows, ids)
+    found = train.embed(encoder.to(train.best_device()), windows, ids)
     features = {windows.meta[i]["recording_id"]: v for i, v in found.items()}
     place.mkdir(parents=True, exist_ok=True)
     np.savez(
