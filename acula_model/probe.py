@@ -110,6 +110,13 @@ def _one(
         return Score(
             task=task, variant=variant, counts=counts, shared_persons=shared, reason=reason
         ), []
+    # Two recordings of one person are no sample of a class, and no interval over persons.
+    alone = [f for f in ("train", "test") if min(_persons(folds[f])) < MIN_PER_CLASS]
+    if alone:
+        reason = f"fewer than {MIN_PER_CLASS} persons of a class in {' and '.join(alone)}"
+        return Score(
+            task=task, variant=variant, counts=counts, shared_persons=shared, reason=reason
+        ), []
     units, strength = _fit(folds, features, by_case)
     scored = metrics.Scored(
         scores=np.array([u[3] for u in units]),
@@ -137,6 +144,11 @@ def _one(
 def _counts(rows: Sequence[Mapping[str, Any]], by_case: bool) -> list[int]:
     units = {(r["case_id"] if by_case else r["recording_id"]): r["label"] for r in rows}
     return [sum(v == 0 for v in units.values()), sum(v == 1 for v in units.values())]
+
+
+def _persons(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Persons with a negative and with a positive label."""
+    return [len({r["person_id"] for r in rows if r["label"] == label}) for label in (0, 1)]
 
 
 def _cut(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[Any]]:

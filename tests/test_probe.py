@@ -103,6 +103,15 @@ def test_a_missing_class_is_listed_as_not_run(fold: str, label: int) -> None:
     assert scores[1].auroc is not None and {p.task for p in predictions} == {"icbhi/other"}
 
 
+def test_a_class_that_is_one_person_is_listed_as_not_run() -> None:
+    features, rows = world(each=4)
+    for row in rows:
+        if row["fold"] == "test" and row["label"] == 1:
+            row["person_id"] = "icbhi/alone"
+    score = only(probe.run(features, rows))
+    assert score.auroc is None and score.reason == "fewer than 2 persons of a class in test"
+
+
 def test_a_task_without_features_is_listed_as_not_run() -> None:
     features, rows = world()
     lost = [r | {"task": "icbhi/lost", "recording_id": "lost"} for r in rows]

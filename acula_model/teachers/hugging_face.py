@@ -4,7 +4,9 @@ The published release averages over the padding too, so that its vector of a rep
 on the padded length (method notes B8); the mask is applied here.
 """
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,14 @@ from acula_model.teachers import Report
 
 # Raise by one when the same reports would get other vectors: old ones are then not reused.
 VERSION = 1
+
+
+def _folder_digest(folder: Path) -> str:
+    """Names, sizes and times of a local model's files: other weights are another revision."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in files]
+    said = repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats])
+    return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
 class HuggingFace:
@@ -57,7 +67,8 @@ class HuggingFace:
         layers = self._model.config.get_text_config().num_hidden_layers
         if not -(layers + 1) <= layer <= layers:
             raise ValueError(f"{model} has hidden states 0..{layers}, not {layer}")
-        commit = getattr(self._model.config, "_commit_hash", None) or revision or "local"
+        known = _folder_digest(Path(model)) if Path(model).is_dir() else None
+        commit = known or getattr(self._model.config, "_commit_hash", None) or revision
         how = f"layer={layer}/mean/max={max_tokens}/{dtype}/v{VERSION}"
         self.revision = f"{model}@{commit}/{how}"
         self.truncated = 0
