@@ -68,8 +68,8 @@ class Recipe:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
-# For two processor cores. The text head is linear: a deeper one memorises the reports of a small
-# corpus (held-out CKA .32 after training CKA .8), none leaves age and site to be heard.
+# For two processor cores. A linear text head can drop what nobody hears and memorises little of a
+# small corpus; DECISIONS.md has what was tried.
 DEMO = Recipe(
     name="demo",
     encoder="opera_gt_small",
