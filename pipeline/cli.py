@@ -1,4 +1,4 @@
-"""The `acula` command: settings, results page, stuck GPU slots, and the model library's verbs."""
+"""The `acula` command: settings, datasets, results page, stuck runs, the model library's verbs."""
 
 from typing import Annotated
 
@@ -6,20 +6,16 @@ import typer
 
 from acula_model.cli import app as model_app
 from pipeline import settings as configuration
+from pipeline.cli_datasets import app as datasets_app
+from pipeline.cli_datasets import load_settings
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Audited report-audio pairs and the encoders they train.",
     pretty_exceptions_enable=False,
 )
+app.add_typer(datasets_app, name="datasets")
 app.add_typer(model_app, name="model")
-
-
-def _settings() -> configuration.Settings:
-    try:
-        return configuration.load()
-    except configuration.SettingsError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 @app.command()
@@ -29,7 +25,7 @@ def settings() -> None:
     from rich.table import Table
 
     table = Table("variable", "value", "meaning")
-    now = _settings()
+    now = load_settings()
     for name, field in configuration.Settings.model_fields.items():
         value = getattr(now, name)
         text = ",".join(value) if isinstance(value, tuple) else str(value)
@@ -42,7 +38,7 @@ def page() -> None:
     """Print where the results page is."""
     from pipeline.steps.layout import Corpus
 
-    place = Corpus(_settings().data_root).page.resolve()
+    place = Corpus(load_settings().data_root).page.resolve()
     if not place.is_file():
         typer.echo(
             f"{place} is missing: run `dagster asset materialize --select '*results_page'`",

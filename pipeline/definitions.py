@@ -21,9 +21,10 @@ def build(settings: configuration.Settings) -> dg.Definitions:
         )
     )
     assets = [a for m in manifests.values() for a in dataset_assets.build(m, settings)]
-    return dg.Definitions(
-        assets=[*assets, *model_assets.build(settings, manifests)], executor=executor
-    )
+    aligned = {d: manifests[d] for d in settings.alignment}
+    if aligned:  # a choice of probe-only datasets has nothing to train on
+        assets += model_assets.build(settings, aligned)
+    return dg.Definitions(assets=assets, executor=executor)
 
 
 def _refuse_wrong_folder() -> None:

@@ -1,40 +1,39 @@
 """datasets_manifest/<id>.yaml -> a validated Manifest. Data only; an unknown key is an error."""
 
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline import RESOURCES
+from pipeline.sources import (
+    NO_LISTS,
+    Contents,
+    Edition,
+    FileTree,
+    PublishedLists,
+    RemoteFile,
+    Strict,
+    Unpacking,
+)
 
 FOLDER = RESOURCES / "datasets_manifest"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Licence(_Strict):
+class Licence(Strict):
     name: str
     url: str | None = None
     source: str = Field(description="where the licence is stated, and how sure that is")
     commercial_use: bool | None = Field(None, description="None: not stated")
+    agreement: str | None = Field(
+        None, description="what a user must agree to, in ACULA_AGREED, before the first byte"
+    )
 
 
-class RemoteFile(_Strict):
-    """One file of the publisher; unknown sizes and checksums stay None."""
-
-    name: str
-    urls: list[str] = Field(min_length=1, description="in the order to try them")
-    bytes: int | None = None
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
-    note: str = ""
-
-
-class FindingSpec(_Strict):
+class FindingSpec(Strict):
     """How one fact is coded in the archive and called in English.
 
     kind ``code``: one key of ``words``; ``codes``: several of them; ``number``: a number in
@@ -44,7 +43,7 @@ class FindingSpec(_Strict):
     kind: Literal["code", "codes", "number", "flag"]
     label: str = Field(description="what it is called in tables and plots")
     about: str = ""
-    words: dict[str, str] = {}
+    words: dict[str, str] = Field({})
     unit: str | None = None
     absent: list[str] = Field([], description="codes that state absence")
     unknown: list[str] = Field([], description="codes by which the source says it cannot tell")
@@ -70,7 +69,7 @@ class FindingSpec(_Strict):
         return self
 
 
-class Task(_Strict):
+class Task(Strict):
     """A binary probe task: which finding is the label and which codes are the two classes."""
 
     title: str
@@ -88,7 +87,7 @@ class Task(_Strict):
     as_published: bool = Field(False, description="also scored on the publisher's own split")
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     """Everything about one dataset that is data: source, terms, code words, tasks."""
 
     id: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
@@ -100,9 +99,37 @@ class Manifest(_Strict):
     licence: Licence
     attribution: str
     citation: list[str] = Field(min_length=1)
-    files: list[RemoteFile] = Field(min_length=1)
+    access: Literal["open", "request"] = "open"
+    instructions: str = Field("", description="what a person must do where no program can")
+    files: list[RemoteFile] = Field([])
+    tree: FileTree | None = None
+    unpack: list[Unpacking] = Field([])
+    about_bytes: int | None = Field(None, description="packed size as reported, where not exact")
+    unpacked_bytes: int | None = Field(None, description="room that the unpacked files need")
+    contents: list[Contents] = Field([])
+    editions: dict[str, Edition] = Field({})
+    published: PublishedLists | None = None
     findings: dict[str, FindingSpec]
-    tasks: dict[str, Task] = {}
+    tasks: dict[str, Task] = Field({})
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> "Manifest":
+        if self.access == "request" and not self.instructions:
+            raise ValueError("access on request needs instructions")
+        if self.access == "open" and not (self.files or self.tree):
+            raise ValueError("name the files to fetch, or `access: request` with instructions")
+        names = [f.name for f in self.files]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"files named twice: {', '.join(twice)}")
+        for edition in self.editions.values():
+            strangers = [
+                pattern
+                for pattern in edition.members_of
+                if not any(fnmatch(n, pattern) for n in (self.published or NO_LISTS).files)
+            ]
+            if strangers:
+                raise ValueError(f"members_of: no published list {', '.join(strangers)}")
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Manifest":
@@ -123,6 +150,22 @@ class Manifest(_Strict):
                 if wrong := [c for c in allowed if c not in self.findings[name].words]:
                     raise ValueError(f"task {task_id}: no word for {name} {wrong}")
         return self
+
+    def edition(self, name: str | None) -> "Manifest":
+        """This manifest as one of its editions has it; None is the default one.
+
+        Raises:
+            ValueError: There is no such edition; lists those there are.
+        """
+        if name is None:
+            return self
+        if name not in self.editions:
+            known = ", ".join(self.editions) or "none"
+            raise ValueError(f"{self.id} has no edition {name!r}; valid: {known}")
+        changes = {
+            k: v for k, v in self.editions[name] if k in type(self).model_fields and v is not None
+        }
+        return self.model_copy(update=changes)
 
     @property
     def strict_masks(self) -> frozenset[str]:

@@ -12,7 +12,7 @@ from typing import Literal
 # A finding's raw value: a code word, a number, a flag, or several codes.
 Value = str | int | float | bool | tuple[str, ...]
 Split = Literal["train", "val", "test"]
-Modality = Literal["heart", "lung", "cough", "breath"]
+Modality = Literal["heart", "lung", "cough", "breath", "voice"]
 
 # Why something was not used. The key is what tables and counts show.
 REASONS = {

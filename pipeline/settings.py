@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -26,7 +27,27 @@ class SettingsError(ValueError):
 
 
 def _all_datasets() -> tuple[str, ...]:
-    return tuple(m.id for m in load_all().values() if m.use == "alignment")
+    return tuple(load_all())
+
+
+def _list(value: Any, what: str) -> list[str]:
+    if not isinstance(value, str | list | tuple):
+        raise ValueError(f"{value!r} is no list of {what}")
+    names = [str(v).strip() for v in (value.split(",") if isinstance(value, str) else value)]
+    return [n for n in names if n]
+
+
+def _known(names: list[str]) -> None:
+    if wrong := [n for n in names if n not in load_all()]:
+        raise ValueError(f"no dataset {', '.join(wrong)}; valid ids: {', '.join(load_all())}")
+
+
+def _sources(archives: str) -> tuple[str, dict[str, str]]:
+    """The source of every dataset, and those of single ones."""
+    first, *rest = [a.strip() for a in archives.split(",")]
+    exceptions = {dataset: source for dataset, _, source in (e.partition("=") for e in rest)}
+    _known(list(exceptions))
+    return first, exceptions
 
 
 class Settings(BaseSettings):
@@ -37,7 +58,25 @@ class Settings(BaseSettings):
     data_root: Path = Field(Path("data"), description="folder for everything that is made")
     archives: str = Field(
         "sample",
-        description="`sample`, `download`, or a folder with one unpacked archive per dataset id",
+        description="`sample`, `download`, or a folder with one unpacked archive per dataset id; "
+        "then, after commas, exceptions such as `mmlung=/data/mmlung`",
+    )
+    mirror: str | None = Field(
+        None,
+        description="folder or URL (file, s3, https) with <id>/<file>, tried before publishers",
+    )
+    agreed: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="ids of datasets whose licence agreement you accept"
+    )
+    editions: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="other forms of archives, such as `uk_covid19=published,coughvid=v3`"
+    )
+    downloads_at_once: int = Field(4, ge=1, le=16, description="files fetched at the same time")
+    keep_downloads: bool = Field(
+        True, description="keep the packed files after they were unpacked and verified"
+    )
+    locks: Path | None = Field(
+        None, description="folder of lock files; default beside the manifests"
     )
     datasets: Annotated[tuple[str, ...], NoDecode] = Field(
         default_factory=_all_datasets, description="dataset ids, separated by commas"
@@ -57,23 +96,56 @@ class Settings(BaseSettings):
     @field_validator("archives")
     @classmethod
     def _archives(cls, value: str) -> str:
-        if value not in ("sample", "download") and not Path(value).is_dir():
-            raise ValueError(f"{value!r} is neither `sample` nor `download` nor an existing folder")
+        first, exceptions = _sources(value)
+        for source in (first, *exceptions.values()):
+            if source not in ("sample", "download") and not Path(source).is_dir():
+                raise ValueError(
+                    f"{source!r} is neither `sample` nor `download` nor an existing folder"
+                )
         return value
 
-    @field_validator("datasets", mode="before")
+    @field_validator("datasets", "agreed", mode="before")
     @classmethod
-    def _datasets(cls, value: Any) -> Any:
-        if not isinstance(value, str | list | tuple):
-            raise ValueError(f"{value!r} is no list of dataset ids")
-        names = [str(v).strip() for v in (value.split(",") if isinstance(value, str) else value)]
-        names = [n for n in names if n]
-        known = _all_datasets()
-        if wrong := [n for n in names if n not in known]:
-            raise ValueError(f"no dataset {', '.join(wrong)}; valid ids: {', '.join(known)}")
-        if not names:
-            raise ValueError(f"name at least one dataset of: {', '.join(known)}")
+    def _ids(cls, value: Any, info: ValidationInfo) -> Any:
+        names = _list(value, "dataset ids")
+        _known(names)
+        if not names and info.field_name == "datasets":
+            raise ValueError(f"name at least one dataset of: {', '.join(load_all())}")
         return tuple(dict.fromkeys(names))
+
+    @field_validator("editions", mode="before")
+    @classmethod
+    def _editions(cls, value: Any) -> Any:
+        pairs = _list(value, "editions")
+        for pair in pairs:
+            dataset, _, edition = pair.partition("=")
+            _known([dataset])
+            load_all()[dataset].edition(edition)
+        return tuple(pairs)
+
+    def archive_of(self, dataset: str) -> str:
+        """Where a dataset's archive comes from: ``sample``, ``download`` or its own folder."""
+        first, exceptions = _sources(self.archives)
+        if dataset in exceptions:
+            return exceptions[dataset]
+        return first if first in ("sample", "download") else str(Path(first) / dataset)
+
+    def edition_of(self, dataset: str) -> str | None:
+        """The edition chosen for a dataset, or None for its manifest's own."""
+        chosen = {name: edition for name, _, edition in (e.partition("=") for e in self.editions)}
+        return chosen.get(dataset)
+
+    def mirrored(self, dataset: str, name: str) -> list[str]:
+        """Where the mirror would have a file: one URL, or none without a mirror."""
+        if not self.mirror:
+            return []
+        web = self.mirror.startswith("http")
+        return [f"{self.mirror.rstrip('/')}/{dataset}/{quote(name) if web else name}"]
+
+    @property
+    def alignment(self) -> tuple[str, ...]:
+        """The chosen datasets that have reports; the others are probed only."""
+        return tuple(d for d in self.datasets if load_all()[d].use == "alignment")
 
     @field_validator("recipe")
     @classmethod

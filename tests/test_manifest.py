@@ -69,6 +69,12 @@ FLAG = {"findings": {"murmur": {"kind": "flag", "label": "m"}}}
         (task(metric="accuracy"), "tasks.m.metric"),
         (FLAG | task(), r"task m: .*flag.*true or false"),
         ({"id": "Heart"}, "id\n.*pattern"),
+        ({"files": []}, "name the files to fetch"),
+        ({"files": [], "access": "request"}, "needs instructions"),
+        ({"files": [{"name": "../a", "urls": ["u"]}]}, "files.0.name"),
+        ({"files": [{"name": "a", "urls": ["u"]}] * 2}, "files named twice: a"),
+        ({"editions": {"v2": {"about": "x", "members_of": ["*.npy"]}}}, "no published list"),
+        ({"unpack": [{"from": "a.zip", "format": "rar"}]}, "unpack.0.format"),
     ],
 )
 def test_a_mistake_is_named_by_file_and_key(
@@ -76,6 +82,16 @@ def test_a_mistake_is_named_by_file_and_key(
 ) -> None:
     with pytest.raises(ValueError, match=rf"(?s)^heart\.yaml: .*{error}"):
         load(write(**changes))
+
+
+def test_an_edition_replaces_what_it_names(write: Write) -> None:
+    other = {"name": "b.zip", "urls": ["https://example.org/b.zip"]}
+    edition = {"v2": {"about": "the second", "version": "2", "files": [other]}}
+    manifest = load(write(editions=edition))
+    assert [f.name for f in manifest.edition("v2").files] == ["b.zip"]
+    assert manifest.edition("v2").version == "2" and manifest.edition(None) is manifest
+    with pytest.raises(ValueError, match="heart has no edition 'v3'; valid: v2"):
+        manifest.edition("v3")
 
 
 def test_flags_make_labels(write: Write) -> None:
@@ -104,14 +120,18 @@ def modules(package: Any, offers: str) -> set[str]:
 
 
 def test_each_dataset_has_a_manifest_a_reader_a_template_and_a_sample() -> None:
-    """One id everywhere: adding a dataset is adding four files, and forgetting one is named."""
+    """One id everywhere: adding a dataset is adding four files, and forgetting one is named.
+
+    A dataset that is only probed has no reports, so no template.
+    """
     manifests = {p.stem for p in FOLDER.glob("*.yaml")}
+    aligned = {m.id for m in load_all().values() if m.use == "alignment"}
     assert {
         "reader": modules(readers, "read"),
         "template": {p.stem for p in reports.FOLDER.glob("[!_]*.j2")},
         "sample": modules(samples, "write"),
-    } == {"reader": manifests, "template": manifests, "sample": manifests}
-    assert load_all().keys() == manifests
+    } == {"reader": manifests, "template": aligned, "sample": manifests}
+    assert load_all().keys() == manifests and len(aligned) == 7
 
 
 @pytest.mark.parametrize("dataset", sorted(p.stem for p in FOLDER.glob("*.yaml")))
@@ -120,4 +140,5 @@ def test_readers_and_samples_have_one_shape(dataset: str) -> None:
     write = inspect.signature(samples.sample(dataset).write).parameters
     assert list(write) == ["root", "seed", "scale"] and write["scale"].default == 1.0
     manifest: Manifest = load_all()[dataset]
-    assert manifest.tasks and manifest.attribution and manifest.licence.source
+    assert manifest.attribution and manifest.licence.source and manifest.contents
+    assert manifest.tasks or manifest.use == "probes"

@@ -31,7 +31,8 @@ def test_defaults(load: Callable[..., Settings]) -> None:
     found = load()
     assert found.data_root == Path("data") and found.archives == "sample"
     assert found.recipe in RECIPES
-    assert set(found.datasets) == {m.id for m in load_all().values() if m.use == "alignment"}
+    assert set(found.datasets) == set(load_all()) and len(found.alignment) == 7
+    assert {m.use for d, m in load_all().items() if d in found.alignment} == {"alignment"}
 
 
 def test_the_environment_wins_over_the_file_and_an_argument_over_both(
@@ -59,6 +60,12 @@ def test_datasets_are_a_list_with_commas(load: Callable[..., Settings], value: s
         ({"ACULA_DATASETS": " , "}, r"at least one dataset of: .*icbhi"),
         ({"ACULA_RECIPE": "dmo"}, r"no recipe 'dmo'; valid names: .*demo.*paper"),
         ({"ACULA_ARCHIVES": "smple"}, r"'smple' is neither `sample` nor `download` nor an exist"),
+        ({"ACULA_ARCHIVES": "sample,icbhi=smple"}, r"'smple' is neither"),
+        ({"ACULA_ARCHIVES": "sample,icbih=."}, r"no dataset icbih"),
+        ({"ACULA_AGREED": "mmlng"}, r"no dataset mmlng"),
+        ({"ACULA_EDITIONS": "coughvid=v9"}, r"coughvid has no edition 'v9'; valid: v3"),
+        ({"ACULA_EDITIONS": "icbhi=v2"}, r"icbhi has no edition 'v2'; valid: none"),
+        ({"ACULA_DOWNLOADS_AT_ONCE": "0"}, r"downloads_at_once: "),
         ({"ACULA_EXECUTOR": "threads"}, r"executor: .*'in_process' or 'multiprocess'"),
         ({"ACULA_WORKERS": "0"}, r"workers: .*greater than or equal to 1"),
         ({"ACULA_SAMPLE_SCALE": "0"}, r"sample_scale: .*greater than 0"),
@@ -90,3 +97,19 @@ def test_a_wrong_file_is_an_error_too(load: Callable[..., Settings], toml: str, 
 
 def test_an_existing_folder_is_an_archive(load: Callable[..., Settings], tmp_path: Path) -> None:
     assert load(ACULA_ARCHIVES=str(tmp_path)).archives == str(tmp_path)
+
+
+def test_one_dataset_may_come_from_elsewhere(load: Callable[..., Settings], tmp_path: Path) -> None:
+    found = load(ACULA_ARCHIVES=f"download, mmlung={tmp_path},icbhi=sample")
+    assert found.archive_of("mmlung") == str(tmp_path)
+    assert (found.archive_of("icbhi"), found.archive_of("circor")) == ("sample", "download")
+    assert load(ACULA_ARCHIVES=str(tmp_path)).archive_of("circor") == str(tmp_path / "circor")
+
+
+def test_editions_and_mirror(load: Callable[..., Settings]) -> None:
+    found = load(ACULA_EDITIONS="coughvid=v3,uk_covid19=published", ACULA_MIRROR="https://m.org/x/")
+    assert (found.edition_of("coughvid"), found.edition_of("icbhi")) == ("v3", None)
+    assert found.mirrored("kauh", "Data annotation.xlsx") == [
+        "https://m.org/x/kauh/Data%20annotation.xlsx"
+    ]
+    assert load(ACULA_MIRROR="/data").mirrored("kauh", "a b.zip") == ["/data/kauh/a b.zip"]

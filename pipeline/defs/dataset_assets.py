@@ -1,17 +1,28 @@
-"""One manifest -> its three assets: archive, recordings, reports; one group per dataset."""
+"""One manifest -> its assets: archive, recordings, reports (where used for alignment)."""
 
 from typing import Any
 
 import dagster as dg
 
+from pipeline import fetch
 from pipeline.defs.outcome import result, table
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import archive, audio, layout, recordings, report_table, reports, store
+from pipeline.steps import (
+    acquire,
+    archive,
+    audio,
+    collect,
+    layout,
+    recordings,
+    report_table,
+    reports,
+    store,
+)
 
 
 def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
-    """Assets ``<id>/archive``, ``<id>/recordings`` and ``<id>/reports``."""
+    """Assets ``<id>/archive``, ``<id>/recordings`` and, unless probed only, ``<id>/reports``."""
     here = layout.Dataset(settings.data_root, manifest.id)
     about = {
         "title": manifest.title,
@@ -27,13 +38,12 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"file"},
         tags={"stage": "archive"},
         metadata=about,
-        code_version=store.code_version(archive),
+        code_version=store.package_version(fetch, archive, acquire, collect),
         description=f"{manifest.title}: the raw archive, unpacked as its publisher ships it. "
         f"{manifest.description}",
     )
     def _archive(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        context.log.info(f"licence: {manifest.licence.name}. {manifest.attribution}")
-        return result(context, lambda: archive.obtain(manifest, settings))
+        return result(context, lambda: archive.obtain(manifest, settings, context.log.info))
 
     @dg.asset(
         key_prefix=manifest.id,
@@ -58,6 +68,9 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
             rows="recordings",
             more=shown,
         )
+
+    if manifest.use == "probes":
+        return [_archive, _recordings]
 
     @dg.asset(
         key_prefix=manifest.id,

@@ -27,8 +27,8 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
     """The assets behind the datasets' own, for one recipe."""
     corpus = layout.Corpus(settings.data_root)
     recipe = RECIPES[settings.recipe]
-    recordings = [dg.AssetKey([d, "recordings"]) for d in settings.datasets]
-    reports = [dg.AssetKey([d, "reports"]) for d in settings.datasets]
+    recordings = [dg.AssetKey([d, "recordings"]) for d in settings.alignment]
+    reports = [dg.AssetKey([d, "reports"]) for d in settings.alignment]
 
     @dg.asset(
         name="subjects",

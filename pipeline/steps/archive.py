@@ -6,43 +6,87 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline import samples
+from pipeline import fetch, samples
+from pipeline.fetch.errors import FetchError
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import layout, store
+from pipeline.steps import acquire, collect, layout, store
+
+# What of a manifest decides which files come out.
+_DECIDES = {"files", "tree", "unpack", "published", "editions", "version"}
 
 
 class ArchiveError(ValueError):
     """An archive that cannot be used; says what to do."""
 
 
-def obtain(manifest: Manifest, settings: Settings) -> store.Outcome:
-    """Make the archive available and record its root, files, bytes and fingerprint.
+def obtain(
+    manifest: Manifest,
+    settings: Settings,
+    say: collect.Say = lambda _: None,
+    watch: collect.Watch | None = None,
+) -> store.Outcome:
+    """Make the archive available and record its root, files, bytes and version.
 
-    A sample archive is written once per seed and scale; a local folder stays where it is.
+    A sample archive is written once per seed and scale, a download once per edition; a local
+    folder stays where it is.
+
+    Args:
+        manifest: The dataset.
+        settings: Where its archive comes from.
+        say: Hears licence and what is being done, one line at a time.
+        watch: Hears of the progress of a download; by default lines to ``say``.
 
     Raises:
-        ArchiveError: The folder is missing or empty, or the source is not available.
+        ArchiveError: The folder is missing or empty.
+        FetchError: The licence is not agreed to, or a download cannot be had or used.
     """
     here = layout.Dataset(settings.data_root, manifest.id)
-    if settings.archives == "sample":
+    source = settings.archive_of(manifest.id)
+    if source == "sample":
         return _sample(manifest, settings, here)
-    if settings.archives == "download":
-        names = ", ".join(f.name for f in manifest.files)
-        raise ArchiveError(
-            f"{manifest.id}: this version cannot download. Get {names} from {manifest.homepage}, "
-            f"unpack into <folder>/{manifest.id} and set ACULA_ARCHIVES=<folder>"
-        )
-    root = (Path(settings.archives) / manifest.id).resolve()
+    agreement = manifest.licence.agreement
+    if agreement and manifest.id not in settings.agreed:
+        detail = f"{agreement.strip()} To accept, set ACULA_AGREED={manifest.id}"
+        raise FetchError("agreement", manifest.id, detail)
+    if source == "download":
+        return _download(manifest, settings, here, say, watch)
+    root = Path(source).resolve()
     if not root.is_dir() or not any(root.iterdir()):
+        todo = f" {manifest.instructions.strip()}" if manifest.instructions else ""
         raise ArchiveError(
             f"{manifest.id}: {root} is missing or empty. Put the unpacked archive there, or leave "
-            f"{manifest.id} out of ACULA_DATASETS"
+            f"{manifest.id} out of ACULA_DATASETS.{todo}"
         )
     version, facts = _inventory(root, source="folder")
     # The root is an input, not part of the version: a moved archive is read where it is now.
     inputs = {"fingerprint": version, "root": str(root)}
     return store.cached(here.archive_stamp, inputs, [root], lambda: (version, facts))
+
+
+def _download(
+    manifest: Manifest,
+    settings: Settings,
+    here: layout.Dataset,
+    say: collect.Say,
+    watch: collect.Watch | None,
+) -> store.Outcome:
+    edition = settings.edition_of(manifest.id)
+    chosen = manifest.edition(edition)
+    inputs = {
+        "source": "download",
+        "root": str(here.archive.resolve()),
+        "edition": edition,
+        "files": store.digest(chosen.model_dump(include=_DECIDES)),
+        "code": store.package_version(fetch, acquire, collect),
+    }
+
+    def work() -> tuple[str, dict[str, Any]]:
+        facts = acquire.acquire(chosen, settings, here.archive, say, watch)
+        root = {"root": str(here.archive.resolve()), "source": "download"}
+        return facts["content"][:16], root | facts
+
+    return store.cached(here.archive_stamp, inputs, [here.archive], work)
 
 
 def _sample(manifest: Manifest, settings: Settings, here: layout.Dataset) -> store.Outcome:

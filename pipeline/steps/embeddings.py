@@ -1,4 +1,8 @@
-"""pairs + teacher -> teacher vectors of the reports that training may read, cached by hash."""
+"""pairs + teacher -> teacher vectors of the reports that training may read.
+
+Each report is read once per teacher: vectors lie in a cache that all runs share, in parts that a
+killed run leaves whole.
+"""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -11,10 +15,12 @@ import pyarrow as pa
 
 from acula_model import teachers
 from acula_model.recipes import Recipe
+from acula_model.teachers import cache, pooling
 from pipeline.settings import Settings
 from pipeline.steps import layout, store
 
-BATCH = 4096  # reports between two progress lines and two writes
+BATCH = cache.CHUNK  # reports between two progress lines and two writes
+STATE = "teacher.npz"
 
 
 def folder(settings: Settings, recipe: Recipe) -> Path:
@@ -38,7 +44,9 @@ def embed(
     inputs = {
         "pairs": store.version_at(corpus.stamp("pairs")),
         "teacher": [recipe.teacher, recipe.teacher_config],
-        "code": store.code_version(teachers.module_of(recipe.teacher), sys.modules[__name__]),
+        "code": store.code_version(
+            teachers.module_of(recipe.teacher), teachers, pooling, cache, sys.modules[__name__]
+        ),
     }
     output = place / "vectors.parquet"
 
@@ -49,19 +57,17 @@ def embed(
         fit_on = _reports([r for r in rows if r["align"]], recipe.text)
         wanted = _reports([r for r in rows if r["align"] or r["pair_id"] in gauge], recipe.text)
         teacher = teachers.build(recipe.teacher, fit_on, **recipe.teacher_config)
-        known = _known(output, teacher.revision)
-        missing = [r for r in wanted if r.hash not in known]
-        for start in range(0, len(missing), BATCH):
-            chunk = missing[start : start + BATCH]
-            known |= dict(zip((r.hash for r in chunk), teacher.embed(chunk), strict=True))
-            _write(output, known, teacher.revision)  # a killed run goes on from here
-            progress(f"teacher: {start + len(chunk)} of {len(missing)} reports embedded")
-        vectors = {r.hash: known[r.hash] for r in wanted}
-        return _write(output, vectors, teacher.revision), {
+        vectors, embedded = cache.embed(
+            teacher, wanted, corpus.teachers / "vectors", progress, BATCH
+        )
+        if hasattr(teacher, "save"):  # so that the checkpoint can read new texts
+            teacher.save(place / STATE)  # pyright: ignore[reportAttributeAccessIssue]
+        identity = teachers.identity(teacher)
+        return _write(output, vectors, identity), {
             "reports": len(wanted),
-            "embedded_now": len(missing),
+            "embedded_now": embedded,
             "width": len(vectors[wanted[0].hash]),
-            "revision": teacher.revision,
+            "teacher": identity,
             "truncated": getattr(teacher, "truncated", 0),
         }
 
@@ -85,22 +91,11 @@ def _reports(rows: list[dict[str, Any]], text: str) -> list[teachers.Report]:
     return [found[h] for h in sorted(found)]
 
 
-def _known(path: Path, revision: str) -> dict[str, npt.NDArray[np.float32]]:
-    """Vectors of an earlier run of the same teacher."""
-    if not path.is_file():
-        return {}
-    table = store.read_table(path)
-    if (table.schema.metadata or {}).get(b"revision") != revision.encode():
-        return {}
-    matrix = np.stack(table["vector"].combine_chunks().to_numpy(zero_copy_only=False))
-    return dict(zip(table["report_hash"].to_pylist(), matrix, strict=True))
-
-
-def _write(path: Path, vectors: Mapping[str, npt.NDArray[np.float32]], revision: str) -> str:
+def _write(path: Path, vectors: Mapping[str, npt.NDArray[np.float32]], identity: str) -> str:
     width = len(next(iter(vectors.values())))
     schema = pa.schema(
         [pa.field("report_hash", pa.string()), pa.field("vector", pa.list_(pa.float32(), width))],
-        metadata={"revision": revision},
+        metadata={"teacher": identity},
     )
     rows = [{"report_hash": h, "vector": v} for h, v in sorted(vectors.items())]
     return store.write_table(path, rows, schema)

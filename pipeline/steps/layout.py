@@ -21,6 +21,26 @@ class Dataset:
         return self.folder / "archive"
 
     @property
+    def downloads(self) -> Path:
+        """Packed files as the publisher ships them."""
+        return self.folder / "downloads"
+
+    @property
+    def published(self) -> Path:
+        """Lists and splits of a published benchmark."""
+        return self.folder / "published"
+
+    @property
+    def sources(self) -> Path:
+        """Where each packed file came from, when, and its checksum."""
+        return self.folder / "archive.sources.json"
+
+    @property
+    def sums(self) -> Path:
+        """sha256 of every unpacked file, as ``sha256sum -c`` reads it."""
+        return self.folder / "archive.sha256"
+
+    @property
     def archive_stamp(self) -> Path:
         return self.folder / "archive.json"
 

@@ -40,7 +40,7 @@ def describe(
     pairs: Sequence[Mapping[str, Any]],
 ) -> list[Described]:
     """Every dataset of the run, in the order of the settings."""
-    by_dataset: dict[str, list[Mapping[str, Any]]] = {d: [] for d in settings.datasets}
+    by_dataset: dict[str, list[Mapping[str, Any]]] = {d: [] for d in settings.alignment}
     for row in pairs:
         by_dataset[row["dataset"]].append(row)
     found = []

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from acula_model.front_end import MelFrontEnd, mel_filters
+from acula_model.front_end import FrontEnd, mel_filters
 from pipeline.manifest import Manifest
 from pipeline.records import unit_hash
 
@@ -127,7 +127,7 @@ def choose(pairs: Iterable[PairRow], tested: set[str]) -> list[PairRow]:
 
 
 def example(
-    row: PairRow, manifest: Manifest, shards: Path, place: Mapping[str, Any], front_end: MelFrontEnd
+    row: PairRow, manifest: Manifest, shards: Path, place: Mapping[str, Any], front_end: FrontEnd
 ) -> Example:
     """Cut, draw and encode one pair.
 
@@ -171,7 +171,7 @@ def cut(flac: bytes) -> tuple[bytes, npt.NDArray[np.float32]]:
     return encoded.getvalue(), (pcm / 32768).astype(np.float32)
 
 
-def picture(wave: npt.NDArray[np.float32], front_end: MelFrontEnd) -> Picture:
+def picture(wave: npt.NDArray[np.float32], front_end: FrontEnd) -> Picture:
     """Log-mel of a wave."""
     import matplotlib
     from matplotlib.image import imsave

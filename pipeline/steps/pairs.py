@@ -47,7 +47,7 @@ class LeakageError(ValueError):
 def join(settings: Settings) -> store.Outcome:
     """Write the pairs table."""
     corpus = layout.Corpus(settings.data_root)
-    sources = [corpus.dataset(d) for d in settings.datasets]
+    sources = [corpus.dataset(d) for d in settings.alignment]
     inputs = {
         "subjects": store.version_at(corpus.stamp("subjects")),
         # A changed sound changes neither persons nor reports, and yet its pair.

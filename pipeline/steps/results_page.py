@@ -65,7 +65,7 @@ def make(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) 
     stamps = {n: corpus.stamp(n) for n in ("subjects", "pairs", "shards")} | {
         n: place / "stamp.json" for n, place in vars(sources).items()
     }
-    for dataset in settings.datasets:
+    for dataset in settings.alignment:
         here = corpus.dataset(dataset)
         stamps |= {
             f"{dataset} archive": here.archive_stamp,
@@ -102,7 +102,9 @@ def _render(
         page_scores.load(place)
         for place in (sources.run / "scores", sources.floor / "encoder", sources.floor / "shortcut")
     )
-    rows = page_scores.rows(after, before, shortcut, pairs, task_rows, manifests, settings.datasets)
+    rows = page_scores.rows(
+        after, before, shortcut, pairs, task_rows, manifests, settings.alignment
+    )
     verdict = page_scores.gap(after, before)
     mel = encoders.build(recipe.encoder, **recipe.encoder_config).front_end
     place_of = {r["pair_id"]: r for r in index}
@@ -128,7 +130,7 @@ def _render(
         curves=page_figures.curves(history, run_facts["best_epoch"]),
         datasets=datasets,
         synthetic=[d.manifest.id for d in datasets if d.source == "sample"],
-        left_out=[m for d, m in sorted(manifests.items()) if d not in settings.datasets],
+        left_out=[m for d, m in sorted(manifests.items()) if d not in settings.alignment],
         reasons=_reasons(datasets),
         examples=examples,
         front_end=mel,

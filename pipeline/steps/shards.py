@@ -58,7 +58,7 @@ def write(
 ) -> store.Outcome:
     """Write the shards whose pairs changed and an index of pair -> shard and offset."""
     corpus = layout.Corpus(settings.data_root)
-    sources = {d: _source(corpus.dataset(d), manifests[d]) for d in settings.datasets}
+    sources = {d: _source(corpus.dataset(d), manifests[d]) for d in settings.alignment}
     code = store.code_version(pair_format, sys.modules[__name__])
     inputs = {"pairs": store.version_at(corpus.stamp("pairs")), "sources": sources, "code": code}
 

@@ -80,16 +80,16 @@ def decide(settings: Settings, manifests: Mapping[str, Manifest]) -> store.Outco
     corpus = layout.Corpus(settings.data_root)
     inputs = {
         "recordings": {
-            d: store.version_at(corpus.dataset(d).recordings_stamp) for d in settings.datasets
+            d: store.version_at(corpus.dataset(d).recordings_stamp) for d in settings.alignment
         },
-        "tasks": {d: store.digest(manifests[d].model_dump()["tasks"]) for d in settings.datasets},
+        "tasks": {d: store.digest(manifests[d].model_dump()["tasks"]) for d in settings.alignment},
         "code": store.code_version(sys.modules[__name__]),
     }
     outputs = [corpus.table("subjects"), corpus.table("task_rows")]
 
     def work() -> tuple[str, dict[str, Any]]:
         recordings: list[dict[str, Any]] = []
-        for dataset in settings.datasets:
+        for dataset in settings.alignment:
             path = corpus.dataset(dataset).recordings
             recordings += store.read_table(path, COLUMNS).to_pylist()
         subjects = group(recordings)

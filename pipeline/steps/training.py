@@ -134,10 +134,10 @@ def _inputs(
 ) -> dict[str, Any]:
     shards = store.version_at(corpus.stamp("shards"))
     made_of = json.loads(corpus.stamp("subjects").read_text())["inputs"]["recordings"]
-    if set(made_of) != set(settings.datasets):
+    if set(made_of) != set(settings.alignment):
         raise ValueError(
             f"the shards were made of {', '.join(sorted(made_of))}, the settings name "
-            f"{', '.join(settings.datasets)}: run `dagster asset materialize --select "
+            f"{', '.join(settings.alignment)}: run `dagster asset materialize --select "
             "'*train_alignment'` first"
         )
     return {
@@ -161,7 +161,7 @@ def _training_inputs(
 def _by_case(settings: Settings, manifests: Mapping[str, Manifest]) -> list[str]:
     return [
         f"{d}/{name}"
-        for d in settings.datasets
+        for d in settings.alignment
         for name, task in manifests[d].tasks.items()
         if task.aggregate == "case"
     ]
@@ -174,7 +174,7 @@ def _table(corpus: layout.Corpus, name: str) -> list[dict[str, Any]]:
 def _findings(corpus: layout.Corpus, settings: Settings) -> dict[str, Any]:
     """recording id -> findings, of every recording."""
     found: dict[str, Any] = {}
-    for dataset in settings.datasets:
+    for dataset in settings.alignment:
         path = corpus.dataset(dataset).recordings
         for row in store.read_table(path, ["recording_id", "findings"]).to_pylist():
             found[row["recording_id"]] = json.loads(row["findings"])
