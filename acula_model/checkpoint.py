@@ -1,57 +1,70 @@
 """encoder and heads <-> a folder that rebuilds them, and published weights -> an encoder.
 
-A checkpoint is ``weights.safetensors`` (keys ``encoder.*`` and ``heads.<name>.*``) and
+A checkpoint is ``weights.safetensors`` (keys ``encoder.*`` and ``heads.<name>.*``),
 ``config.json`` (name, sizes and front end of the encoder, what the caller adds, and the hash of
-the weights). Loading is strict: the release loads with ``strict=False`` and prints two counts,
-so a file of another model trains unnoticed from random weights.
+the weights), a model card, and ``teacher.npz`` where the teacher was fitted to the reports. It
+lies in a folder or in a repository of the Hugging Face Hub.
 """
 
-import hashlib
 import json
 import os
-import pickle
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from acula_model import encoders
-from acula_model.encoders.base import AudioEncoder
-from acula_model.front_end import MelFrontEnd
+from acula_model import encoders, hub, model_card
+from acula_model.encoders.base import AudioEncoder, Weights
+from acula_model.weights import CheckpointError, load_state, load_strictly, sha256
 
-WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+WEIGHTS, CONFIG, TEACHER = "weights.safetensors", "config.json", "teacher.npz"
 FORMAT = 1
-# Where the layouts of known torch files keep the weights: Lightning (OPERA), AcuLa release.
-NESTED = ("state_dict", "audio_model_state_dict")
 
 
-class CheckpointError(ValueError):
-    """Weights that are damaged, unreadable, or of another model."""
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Which weights were read.
+
+    Attributes:
+        source: Path or Hub id, as given.
+        revision: Commit of the Hub's repository; None for a path.
+        sha256: Of the file that holds the weights; None where the commit says it.
+    """
+
+    source: str
+    revision: str | None
+    sha256: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """What a folder held.
 
     Attributes:
         encoder: Rebuilt, in eval mode, on the CPU.
-        heads: State dict of each head by name, for a head that the caller builds.
+        heads: State dict of each head by name; ``heads.rebuild`` makes the head of one.
         meta: What was saved with it.
+        origin: Which weights these are.
+        teacher: State of a teacher that was fitted to the reports, if it was saved.
     """
 
     encoder: AudioEncoder
     heads: dict[str, dict[str, Tensor]]
     meta: dict[str, Any]
+    origin: Origin
+    teacher: Path | None
 
 
 def save(
-    folder: Path, encoder: AudioEncoder, heads: Mapping[str, nn.Module], meta: Mapping[str, Any]
+    folder: Path,
+    encoder: AudioEncoder,
+    heads: Mapping[str, nn.Module],
+    meta: Mapping[str, Any],
+    teacher: Path | None = None,
 ) -> None:
     """Write a checkpoint under a temporary name, then rename it into place.
 
@@ -62,6 +75,7 @@ def save(
         encoder: From ``encoders.build``.
         heads: Heads by name (no dots).
         meta: JSON values: recipe, epoch, provenance.
+        teacher: State of a fitted teacher, copied so that the checkpoint can read new reports.
 
     Raises:
         ValueError: The name of a head has a dot.
@@ -78,16 +92,21 @@ def save(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_file(tensors, temporary / WEIGHTS)
+    if teacher is not None:
+        shutil.copyfile(teacher, temporary / TEACHER)
     config = {
         "format": FORMAT,
         "encoder": encoder.name,
         "config": encoder.config,
         "front_end": asdict(encoder.front_end),
+        "started_from": asdict(encoder.weights),
         "heads": sorted(heads),
-        "sha256": _sha256(temporary / WEIGHTS),
+        "teacher": teacher is not None,
+        "sha256": sha256(temporary / WEIGHTS),
         "meta": dict(meta),
     }
     (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    model_card.write(temporary)
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     if folder.exists():
         folder.rename(old)
@@ -95,112 +114,117 @@ def save(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(folder: Path, accept: Collection[str] = ()) -> Checkpoint:
-    """Rebuild an encoder from its folder.
+def load(source: str | Path, accept: Collection[str] = ()) -> Checkpoint:
+    """Rebuild an encoder from what ``save`` wrote.
 
     Args:
-        folder: Written by ``save``.
+        source: Folder, or Hub id (``owner/name``, ``owner/name@revision``).
         accept: Keys of the encoder that may be missing, unexpected or of another shape.
 
     Raises:
         FileNotFoundError: No checkpoint there.
+        HubError: The Hub has no such model, guards it, or cannot be reached.
         CheckpointError: Another format, damaged weights, or keys that do not fit.
     """
+    folder, commit = _open(source)
     config = json.loads((folder / CONFIG).read_text())
-    if config["format"] != FORMAT:
-        raise CheckpointError(f"{folder}: format {config['format']}, this version reads {FORMAT}")
-    if _sha256(folder / WEIGHTS) != config["sha256"]:
+    if config.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{source}: format {config.get('format')}, this version reads {FORMAT}"
+        )
+    fitted = config.get("teacher", False)
+    if commit is not None and (known := hub.parse(str(source))):
+        hub.locate(f"{known.repo}@{commit}", [WEIGHTS, *([TEACHER] if fitted else [])])
+    digest = sha256(folder / WEIGHTS)
+    if digest != config["sha256"]:
         raise CheckpointError(f"{folder / WEIGHTS} is not the file that {CONFIG} describes")
     tensors = load_file(folder / WEIGHTS)
-    front_end = MelFrontEnd(**config["front_end"])
-    encoder = encoders.build(config["encoder"], front_end=front_end, **config["config"])
+    name, sizes = config["encoder"], config["config"]
+    encoder = encoders.build(name, front_end=config["front_end"], **sizes)
     load_strictly(encoder, _below(tensors, "encoder."), accept)
-    heads = {name: _below(tensors, f"heads.{name}.") for name in config["heads"]}
-    return Checkpoint(encoder=encoder.eval(), heads=heads, meta=config["meta"])
+    origin = Origin(source=str(source), revision=commit, sha256=digest)
+    _label(encoder, origin, "see the model card beside the weights")
+    return Checkpoint(
+        encoder=encoder.eval(),
+        heads={head: _below(tensors, f"heads.{head}.") for head in config["heads"]},
+        meta=config["meta"],
+        origin=origin,
+        teacher=folder / TEACHER if fitted else None,
+    )
 
 
-def restore(encoder: AudioEncoder, path: Path, accept: Collection[str] = ()) -> None:
-    """Put weights into an encoder: from a folder of ``save``, or a published file.
+def restore(encoder: AudioEncoder, source: str | Path, accept: Collection[str] = ()) -> Origin:
+    """Put weights into an encoder: from a folder of ``save``, or as others published them.
 
     Args:
         encoder: Gets the weights.
-        path: Folder, or file of a layout that ``load_state`` knows, with our keys or published.
+        source: By path or Hub id: what ``save`` wrote; a file of a layout that ``load_state``
+            knows, with our keys or published ones (on the Hub ``hf://owner/name/file``); or a
+            model of transformers, for encoders that are published as one.
         accept: Our keys that may be missing, unexpected or of another shape; those keep what
             the encoder had. A published file without its decoder needs the ``decoder.*`` ones.
 
+    Returns:
+        Which weights these are.
+
     Raises:
         FileNotFoundError: Nothing there.
+        HubError: The Hub has no such model, guards it, or cannot be reached.
         CheckpointError: Keys that do not fit, or a file that cannot be read.
     """
-    state = load(path).encoder.state_dict() if path.is_dir() else load_state(path)
-    load_strictly(encoder, encoder.own_keys(state), accept)
+    if is_ours(source):
+        found = load(source)
+        load_strictly(encoder, found.encoder.state_dict(), accept)
+        encoder.weights = found.encoder.weights
+        return found.origin
+    if is_folder(source):
+        known = None if Path(source).exists() else hub.parse(str(source))
+        encoder.load_pretrained(known.repo if known else str(source), known and known.revision)
+        revision = encoder.weights.revision or ""
+        by_hash = revision.startswith("sha256:")
+        return Origin(
+            source=str(source),
+            revision=None if by_hash else revision,
+            sha256=revision.removeprefix("sha256:") if by_hash else None,
+        )
+    local = hub.locate(source, [])
+    load_strictly(encoder, encoder.own_keys(load_state(local.path)), accept)
+    origin = Origin(source=str(source), revision=local.commit, sha256=sha256(local.path))
+    published = encoder.published
+    _label(encoder, origin, published.licence if published else "not stated")
+    return origin
 
 
-def load_state(path: Path) -> dict[str, Tensor]:
-    """Read the state dict of a file, running no code from it.
-
-    Args:
-        path: ``.safetensors``, or a torch file that holds a bare state dict, a Lightning
-            checkpoint (``state_dict``) or an AcuLa one (``audio_model_state_dict``).
-
-    Raises:
-        FileNotFoundError: No such file.
-        CheckpointError: The file holds something else.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise CheckpointError(f"{path} cannot be read as weights: {error}") from error
-    if isinstance(content, Mapping):
-        found = next((content[name] for name in NESTED if name in content), content)
-        if isinstance(found, Mapping) and found:
-            if all(isinstance(value, Tensor) for value in found.values()):
-                return dict(found)
-            raise CheckpointError(f"{path}: no state dict; its top level has {_few(content)}")
-    raise CheckpointError(f"{path}: no state dict in it")
+def is_folder(source: str | Path) -> bool:
+    """Whether a source is a folder or a repository, not a single file."""
+    if Path(source).exists():
+        return Path(source).is_dir()
+    known = hub.parse(str(source))
+    return known is not None and known.file is None
 
 
-def load_strictly(
-    module: nn.Module, state: Mapping[str, Tensor], accept: Collection[str] = ()
-) -> None:
-    """Load a state dict, or say everything that does not fit, and load nothing.
-
-    Args:
-        module: Gets the weights.
-        state: Its weights.
-        accept: Keys that need not fit; these keep what the module had.
+def is_ours(source: str | Path) -> bool:
+    """Whether a source is what ``save`` writes; downloads its description to see.
 
     Raises:
-        CheckpointError: Keys that are missing, unexpected or of another shape.
+        FileNotFoundError: A folder or repository without a description.
+        HubError: The Hub has no such model, guards it, or cannot be reached.
     """
-    own = module.state_dict()
-    wrong = {
-        "missing": own.keys() - state.keys(),
-        "unexpected": state.keys() - own.keys(),
-        "of another shape": {k for k in own.keys() & state if own[k].shape != state[k].shape},
-    }
-    shapes = {k: f"{k} {list(state[k].shape)} for {list(own[k].shape)}" for k in own.keys() & state}
-    lines = [
-        f"{what}: {', '.join(shapes.get(key, key) for key in sorted(keys - set(accept)))}"
-        for what, keys in wrong.items()
-        if keys - set(accept)
-    ]
-    if lines:
-        raise CheckpointError("weights do not fit the model\n  " + "\n  ".join(lines))
-    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    module.load_state_dict(own | fitting)
+    return is_folder(source) and "format" in json.loads((_open(source)[0] / CONFIG).read_text())
+
+
+def _open(source: str | Path) -> tuple[Path, str | None]:
+    """A folder that holds ``config.json``, and the commit if it is of the Hub."""
+    local = hub.locate(source, [CONFIG])
+    if not (local.path / CONFIG).is_file():
+        raise FileNotFoundError(f"{source} is no checkpoint: it has no {CONFIG}")
+    return local.path, local.commit
+
+
+def _label(encoder: AudioEncoder, origin: Origin, licence: str) -> None:
+    revision = origin.revision or f"sha256:{origin.sha256}"
+    encoder.weights = Weights(source=origin.source, revision=revision, licence=licence)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _few(keys: Collection[Any]) -> str:
-    return ", ".join(str(key) for key in list(keys)[:8])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,60 +1,70 @@
 """wave -> log-mel windows, by one frozen object that an encoder carries everywhere.
 
-Training and probing share it, so a feature never shifts between the two. The defaults are the
-numbers of OPERA and of the AcuLa release. Equal to librosa within 1e-6 and twice as fast;
-librosa itself is not imported. torch is imported on first use: the cache key of a front end is
-needed by light code.
+Training, probing and serving share it, so a feature never shifts between them. It also is the
+window policy: training draws one of a recording's windows at random, an embedding is the mean
+over all of them. torch is imported on first use: the cache key of a front end is needed by light
+code.
 """
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from acula_model import windowing
+from acula_model.waves import Wave, checked
 
 if TYPE_CHECKING:
     import torch
 
 # Shape suffixes: K windows, S samples, T frames, M mel bins, F frequencies of the transform.
 
-# Raise when the same settings would give other numbers: it is part of every cache key.
-ALGORITHM = 1
-
 
 @dataclass(frozen=True, kw_only=True)
-class MelFrontEnd:
-    """How sound becomes the input of an encoder."""
+class FrontEnd(ABC):
+    """How sound becomes the input of an encoder, and how a recording is cut into windows."""
 
-    sample_rate: int = 16_000  # Hz; the caller resamples
-    n_fft: int = 1_024  # samples in a frame (64 ms), Hann window
-    hop: int = 512  # samples between frames (32 ms)
-    n_mels: int = 64  # Slaney bins
-    f_min: float = 50.0  # Hz
-    f_max: float = 8_000.0  # Hz
-    frames: int = 256  # frames in a window (8.16 s)
-    top_db: float = 80.0  # dB below the loudest cell that become 0
-    profile: windowing.Profile = "consecutive"  # how a recording is cut into windows
+    # Raise when the same settings would give other numbers: it is part of every cache key.
+    algorithm: ClassVar[int | str]
+
+    sample_rate: int  # Hz
+    n_fft: int  # points of the transform
+    hop: int  # samples between frames
+    n_mels: int
+    f_min: float  # Hz
+    f_max: float  # Hz
+    frames: int  # frames in a window
     overlap: float = 0.0  # share of a window that the next one hears again
 
     def __post_init__(self) -> None:
-        """Refuse settings that cannot give windows of ``frames`` frames."""
+        """Refuse settings that contradict each other."""
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise ValueError(
                 f"mel range {self.f_min}-{self.f_max} Hz does not fit {self.sample_rate} Hz"
             )
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap {self.overlap} is not in [0, 1)")
-        probe = windowing.cut(self.profile, np.ones(1, np.float32), self.window_samples, 0.0)
-        if 1 + probe.shape[1] // self.hop != self.frames:
-            raise ValueError(
-                f"profile {self.profile!r} cuts {probe.shape[1]} samples, "
-                f"which are not {self.frames} frames of hop {self.hop}"
-            )
+
+    @classmethod
+    def given(cls, front_end: "FrontEnd | Mapping[str, Any] | None", **default: Any) -> Self:
+        """The front end itself, one of its settings (as a checkpoint keeps them), or a default.
+
+        Raises:
+            TypeError: A front end of another kind, or settings that this one does not have.
+        """
+        if front_end is None:
+            return cls(**default)
+        if isinstance(front_end, Mapping):
+            return cls(**front_end)
+        if not isinstance(front_end, cls):
+            raise TypeError(f"takes a {cls.__name__}, not a {type(front_end).__name__}")
+        return front_end
 
     @property
     def window_samples(self) -> int:
@@ -69,28 +79,30 @@ class MelFrontEnd:
     @property
     def key(self) -> str:
         """Eight hexadecimal digits that change with any setting; a cache stands under it."""
-        text = json.dumps({"algorithm": ALGORITHM, **asdict(self)}, sort_keys=True)
+        text = json.dumps({"algorithm": self.algorithm, **asdict(self)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
-    def log_mel(self, wave: "npt.ArrayLike | torch.Tensor") -> "torch.Tensor":
-        """Log-mel of a whole clip, 0 for its floor and 1 for its loudest cell.
+    @property
+    @abstractmethod
+    def policy(self) -> str:
+        """How a recording of any length becomes windows, in words; stands beside embeddings."""
 
-        Power in dB below the loudest cell, cut at ``top_db``, then stretched to [0, 1]. A clip
-        that is equal everywhere (silence) becomes zeros.
+    def log_mel(self, wave: "npt.ArrayLike | torch.Tensor") -> "torch.Tensor":
+        """Spectrogram of a whole clip.
 
         Args:
             wave: mono floating-point samples, shape [S].
 
         Returns:
-            float32, shape [1 + S // hop, n_mels].
+            float32, shape [T, n_mels]; T grows with S.
 
         Raises:
             ValueError: if the wave is not mono floating point, is empty, or is not finite.
         """
-        return _log_mel(self, checked(wave))
+        return self._spectrogram(checked(wave))
 
     def windows(self, wave: "npt.ArrayLike | torch.Tensor") -> "torch.Tensor":
-        """Log-mels of the windows of a clip, each stretched to [0, 1] by itself.
+        """Spectrograms of the windows of a clip, each normalised by itself.
 
         Args:
             wave: mono floating-point samples, shape [S], S at least 1.
@@ -103,26 +115,67 @@ class MelFrontEnd:
         """
         import torch
 
-        wave_KS = windowing.cut(self.profile, checked(wave), self.window_samples, self.overlap)
         # One by one: a batch leaves the processor's cache and takes three times as long.
-        return torch.stack([_log_mel(self, window_S) for window_S in wave_KS])
+        return torch.stack([self._window(piece) for piece in self._cut(checked(wave))])
+
+    @abstractmethod
+    def _cut(self, wave: Wave) -> Iterable[Wave]:
+        """[S] -> the sound of each window."""
+
+    def _window(self, wave: Wave) -> "torch.Tensor":
+        """[S], one of ``_cut``'s -> [frames, n_mels]."""
+        return self._spectrogram(wave)
+
+    @abstractmethod
+    def _spectrogram(self, wave: Wave) -> "torch.Tensor":
+        """[S] -> [T, n_mels]."""
 
 
-def checked(wave: "npt.ArrayLike | torch.Tensor") -> windowing.Wave:
-    """The samples as float32, or the reason why they are no sound."""
-    samples = np.asarray(wave)
-    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-        raise ValueError(
-            f"a wave is mono floating point, [S]; got {samples.dtype} {list(samples.shape)}"
-        )
-    if not samples.size:
-        raise ValueError("the wave is empty")
-    if not np.isfinite(samples).all():
-        raise ValueError("the wave has samples that are not finite")
-    return samples.astype(np.float32, copy=False)
+@dataclass(frozen=True, kw_only=True)
+class MelFrontEnd(FrontEnd):
+    """Log-mel of OPERA and of the AcuLa release: 0 for a window's floor, 1 for its loudest cell.
+
+    Power in dB below the loudest cell, cut at ``top_db``, then stretched to [0, 1]. A clip that
+    is equal everywhere (silence) becomes zeros. Equal to librosa within 1e-6 and twice as fast.
+    """
+
+    algorithm: ClassVar[int | str] = 1
+
+    sample_rate: int = 16_000  # Hz
+    n_fft: int = 1_024  # samples in a frame (64 ms), Hann window
+    hop: int = 512  # samples between frames (32 ms)
+    n_mels: int = 64  # Slaney bins
+    f_min: float = 50.0  # Hz
+    f_max: float = 8_000.0  # Hz
+    frames: int = 256  # frames in a window (8.16 s)
+    top_db: float = 80.0  # dB below the loudest cell that become 0
+    profile: windowing.Profile = "consecutive"  # how a recording is cut into windows
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot give windows of ``frames`` frames."""
+        super().__post_init__()
+        probe = windowing.cut(self.profile, np.ones(1, np.float32), self.window_samples, 0.0)
+        if 1 + probe.shape[1] // self.hop != self.frames:
+            raise ValueError(
+                f"profile {self.profile!r} cuts {probe.shape[1]} samples, "
+                f"which are not {self.frames} frames of hop {self.hop}"
+            )
+
+    @property
+    def policy(self) -> str:
+        """See ``FrontEnd``."""
+        if self.profile != "consecutive":
+            return f"{self.profile}: {windowing.PUBLISHED[self.profile]}"
+        return windowing.in_words(self.window_s, self.overlap, "repeats its own sound")
+
+    def _cut(self, wave: Wave) -> Wave:
+        return windowing.cut(self.profile, wave, self.window_samples, self.overlap)
+
+    def _spectrogram(self, wave: Wave) -> "torch.Tensor":
+        return _log_mel(self, wave)
 
 
-def _log_mel(front_end: MelFrontEnd, wave_S: windowing.Wave) -> "torch.Tensor":
+def _log_mel(front_end: MelFrontEnd, wave_S: Wave) -> "torch.Tensor":
     """[S] -> [T, M]; the numbers of librosa's melspectrogram and power_to_db(ref=max).
 
     The transform is in double precision, as in librosa: in single, cells 80 dB below the loudest
@@ -159,7 +212,7 @@ def _constants(front_end: MelFrontEnd) -> "tuple[torch.Tensor, torch.Tensor]":
     )
 
 
-def mel_filters(front_end: MelFrontEnd) -> npt.NDArray[np.float32]:
+def mel_filters(front_end: FrontEnd) -> npt.NDArray[np.float32]:
     """Triangular filters on Slaney's mel scale, each of unit area, shape [M, F].
 
     Source: M. Slaney, Auditory Toolbox, 1998 (linear below 1 kHz, logarithmic above); equal to

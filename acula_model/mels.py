@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from acula_model import shards
-from acula_model.front_end import MelFrontEnd
+from acula_model import shards, waves
+from acula_model.front_end import FrontEnd
 
 Windows = npt.NDArray[np.float16]
 # What training and probing ask of a pair; the rest of its description stays in the shard.
@@ -57,7 +57,7 @@ class Mels:
 
 
 def load(
-    folder: Path, cache: Path, front_end: MelFrontEnd, progress: Callable[[str], None] = print
+    folder: Path, cache: Path, front_end: FrontEnd, progress: Callable[[str], None] = print
 ) -> Mels:
     """Compute what is missing in the cache and open it.
 
@@ -85,7 +85,7 @@ def load(
     return Mels(files)
 
 
-def _compute(tar: Path, path: Path, front_end: MelFrontEnd) -> None:
+def _compute(tar: Path, path: Path, front_end: FrontEnd) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         blocks = list(pool.map(lambda pair: _windows(pair, front_end), shards.read(tar)))
     index: dict[str, tuple[int, int]] = {}
@@ -99,10 +99,12 @@ def _compute(tar: Path, path: Path, front_end: MelFrontEnd) -> None:
     temporary.replace(path)
 
 
-def _windows(pair: shards.Pair, front_end: MelFrontEnd) -> tuple[str, Windows]:
+def _windows(pair: shards.Pair, front_end: FrontEnd) -> tuple[str, Windows]:
     import soundfile
 
-    wave, rate = soundfile.read(io.BytesIO(pair.flac), dtype="float32")
-    if rate != front_end.sample_rate:
-        raise ValueError(f"{pair.pair_id}: {rate} Hz; the front end needs {front_end.sample_rate}")
+    samples, rate = soundfile.read(io.BytesIO(pair.flac), dtype="float32")
+    try:
+        wave = waves.prepared(samples, rate, front_end.sample_rate)
+    except ValueError as error:
+        raise ValueError(f"{pair.pair_id}: {error}") from error
     return pair.pair_id, front_end.windows(wave).numpy().astype(np.float16)

@@ -59,6 +59,7 @@ class Aligner(nn.Module):
         self.encoder = encoders.build(recipe.encoder, **recipe.encoder_config)
         if recipe.weights:
             checkpoint.restore(self.encoder, Path(recipe.weights))
+        self.encoder.remember()
         hidden, out = recipe.projection
         self.audio_head = head(self.encoder.width, hidden, out)
         self.text_head = {

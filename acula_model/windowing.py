@@ -1,7 +1,7 @@
 """wave -> the stretches of sound that become one spectrogram each.
 
 A profile is a rule for cutting a recording. ``consecutive`` is ours, the same in training and
-probing; the other two reproduce published front ends, so that published numbers can be checked.
+probing; the others reproduce published front ends, so that published numbers can be checked.
 They differ in trimming, in what fills a short clip and in how much of a long clip is heard.
 Only numpy is imported: this module is part of a cache key that light code computes.
 """
@@ -10,12 +10,19 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-Wave = npt.NDArray[np.float32]
-Profile = Literal["consecutive", "acula-train", "opera-eval"]
+from acula_model.waves import Wave
+
+Profile = Literal["consecutive", "acula-train", "opera-eval", "opera-whole"]
 Fill = Literal["repeat", "zeros"]
 
+# What the published profiles do, in words.
+PUBLISHED: dict[Profile, str] = {
+    "acula-train": "the first 8.19 s, zeros after a shorter recording",
+    "opera-eval": "silence trimmed, chunks of 8.18 s that overlap by half, the last repeats itself "
+    "in front; mean over the chunks",
+    "opera-whole": "silence trimmed, the whole recording, a short one repeats itself in front",
+}
 # A shorter rest of a recording says little that its full windows do not; fraction of a window.
 SHORTEST_REST = 0.25
 # AcuLa release: 8 s and 3,000 samples more, which makes 256 frames (8 s make only 251).
@@ -32,11 +39,12 @@ def cut(profile: Profile, wave: Wave, window: int, overlap: float) -> Wave:
     Args:
         profile: which rule.
         wave: mono samples, shape [S].
-        window: length of a window in samples (``consecutive`` only, the others have their own).
+        window: length of a window in samples (of ``consecutive``, the shortest of
+            ``opera-whole``; the others have their own).
         overlap: share of a window that the next one hears again (``consecutive`` only).
 
     Returns:
-        Samples, shape [K, window]; K is at least 1.
+        Samples, shape [K, window]; K is at least 1. ``opera-whole`` gives [1, window or more].
 
     Raises:
         ValueError: for an unknown profile.
@@ -45,6 +53,7 @@ def cut(profile: Profile, wave: Wave, window: int, overlap: float) -> Wave:
         "consecutive": lambda wave: consecutive(wave, window, overlap),
         "acula-train": acula_train,
         "opera-eval": opera_eval,
+        "opera-whole": lambda wave: opera_eval_whole(wave, window),
     }
     if profile not in rules:
         raise ValueError(f"unknown profile {profile!r}; known: {', '.join(get_args(Profile))}")
@@ -54,8 +63,7 @@ def cut(profile: Profile, wave: Wave, window: int, overlap: float) -> Wave:
 def consecutive(wave: Wave, window: int, overlap: float = 0.0) -> Wave:
     """Windows one after the other; a short rest repeats its own sound until it fills one.
 
-    The rest is kept if it is at least ``SHORTEST_REST`` of a window, or the only window. It is
-    filled with sound and not with zeros, because the normalisation of a spectrogram would
+    It is filled with sound and not with zeros, because the normalisation of a spectrogram would
     otherwise spend its range on the step from sound to digital silence.
 
     Args:
@@ -63,14 +71,38 @@ def consecutive(wave: Wave, window: int, overlap: float = 0.0) -> Wave:
         window: samples in a window.
         overlap: share of a window in [0, 1) that the next one hears again.
     """
+    return np.stack([np.resize(piece, window) for piece in pieces(wave, window, overlap)])
+
+
+def pieces(wave: Wave, window: int, overlap: float = 0.0) -> list[Wave]:
+    """Stretches one after the other; the last may be shorter than a window.
+
+    The rest is kept if it is at least ``SHORTEST_REST`` of a window, or the only one. Arguments
+    as in ``consecutive``.
+    """
     step = max(round(window * (1 - overlap)), 1)
-    windows = [wave[:window]]
+    found = [wave[:window]]
     for start in range(step, len(wave), step):
         heard = start - step + window
         if heard >= len(wave) or len(wave) - start < SHORTEST_REST * window:
             break
-        windows.append(wave[start : start + window])
-    return np.stack([np.resize(piece, window) for piece in windows])
+        found.append(wave[start : start + window])
+    return found
+
+
+def in_words(seconds: float, overlap: float, rest: str) -> str:
+    """The policy of ``pieces``: seconds in a window, and what happens to a rest."""
+    return (
+        f"windows of {seconds:.4g} s, each {(1 - overlap) * seconds:.4g} s after the last; a rest "
+        f"of {SHORTEST_REST:.0%} of a window or more {rest}; training draws one window at random, "
+        "an embedding is the mean over all"
+    )
+
+
+def repeat_whole(wave: Wave, length: int) -> Wave:
+    """CLAP's filling: as many whole copies as fit, then zeros."""
+    copies = np.tile(wave, length // len(wave))
+    return np.pad(copies, (0, length - len(copies)))
 
 
 def acula_train(wave: Wave) -> Wave:

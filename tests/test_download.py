@@ -165,7 +165,9 @@ def test_a_damaged_log_is_no_danger(tmp_path: Path, server: Publisher) -> None:
 def test_patience_grows_and_a_stated_wait_is_kept(tmp_path: Path, server: Publisher) -> None:
     waits = Waits()
     url = server.offer("a", DATA, status=503, faults=3)
-    download(want(tmp_path, url), wait=waits)
+    told: list[str] = []
+    download(want(tmp_path, url), wait=waits, tell=told.append)
+    assert len(told) == 3 and "HTTP 503; again in " in told[0]
     assert len(waits) == 3 and waits == sorted(waits) and waits[2] > 2 * waits[0]
     for said, least in (("7", 7.0), (_http_date(30), 25.0)):
         waits = Waits()

@@ -1,5 +1,6 @@
 """Teachers: one contract for all, the built-in one, and Hugging Face models made on the spot."""
 
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,22 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import text_models
+from text_models import LAYERS, MURMUR, SITE
 
 from acula_model import teachers
 from acula_model.recipes import DEMO
-from acula_model.teachers import Report
+from acula_model.teachers import Report, cache
 from pipeline.settings import Settings
 from pipeline.steps import embeddings, layout, store
 
-MURMUR = {
-    "P": ["A systolic murmur is heard.", "There is a murmur in systole."],
-    "N": ["No murmur was heard.", "Heart sounds without a murmur."],
-}
-SITE = {
-    "AV": ["Recorded over the aortic area.", "Aortic valve point."],
-    "MV": ["Recorded over the mitral area.", "Mitral valve point."],
-    "TV": ["Recorded over the tricuspid area.", "Tricuspid valve point."],
-}
+MODELS = ("bert", "gpt", "llama", "t5", "gemma3")
 
 
 def report(murmur: str, site: str, phrasing: int, number: int = 0) -> Report:
@@ -32,68 +27,30 @@ def report(murmur: str, site: str, phrasing: int, number: int = 0) -> Report:
 
 
 REPORTS = [report(m, s, p, n) for n in range(3) for m in MURMUR for s in SITE for p in range(4)]
+LONG = Report("long", " ".join(r.text for r in REPORTS[:6]), ())
+SAID = [REPORTS[0], LONG, *REPORTS[1:6], Report("short", "No murmur", ())]
 Build = Callable[[Sequence[Report]], teachers.Teacher]
 
 
-def words_tokenizer(padding_side: str = "right", **special: str) -> Any:
-    """A tokenizer of whole words over the words of ``REPORTS``."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    split = pre_tokenizers.Whitespace()
-    words = {w for r in REPORTS for w, _ in split.pre_tokenize_str(r.text)}
-    names = ["[UNK]", *special.values(), *sorted(words)]
-    model = models.WordLevel({w: i for i, w in enumerate(names)}, unk_token="[UNK]")
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = split
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", padding_side=padding_side,
-        model_input_names=["input_ids", "attention_mask"], **special,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An encoder with three layers and random weights."""
-    import torch
-    from transformers import BertConfig, BertModel
-
-    folder = tmp_path_factory.mktemp("bert")
-    tokenizer = words_tokenizer(pad_token="[PAD]")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=256, pad_token_id=1,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny model of each kind."""
+    made = {name: tmp_path_factory.mktemp(name) for name in (*MODELS, "sentence")}
+    return {name: getattr(text_models, name)(folder) for name, folder in made.items()}
 
 
-@pytest.fixture(scope="module")
-def gpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A decoder whose tokenizer has no padding token and, like Gemma's, pads on the left."""
-    import torch
-    from transformers import GPT2Config, GPT2Model
-
-    folder = tmp_path_factory.mktemp("gpt")
-    tokenizer = words_tokenizer(eos_token="[END]", padding_side="left")
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_embd=16, n_layer=2, n_head=2, n_positions=256,
-        bos_token_id=1, eos_token_id=1,
-    )  # fmt: skip
-    GPT2Model(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+def options(name: str, models: dict[str, Path]) -> dict[str, Any]:
+    """What a teacher needs beyond the reports: a tiny model, if it takes one."""
+    module, function = teachers.TEACHERS[name].split(":")
+    takes = inspect.signature(getattr(teachers.module_of(name), function)).parameters
+    return {"model": str(models["sentence"]), "device": "cpu"} if "model" in takes else {}
 
 
-@pytest.fixture(params=[*teachers.TEACHERS, "hugging_face decoder"])
-def build(request: pytest.FixtureRequest) -> Build:
+@pytest.fixture(params=[*teachers.TEACHERS, *(f"hugging_face {m}" for m in MODELS)])
+def build(request: pytest.FixtureRequest, models: dict[str, Path]) -> Build:
     """Each teacher that can be named; a new one is tested by being in the table."""
     name, _, kind = request.param.partition(" ")
-    model = request.getfixturevalue("gpt" if kind else "bert") if name == "hugging_face" else None
-    config = {} if model is None else {"model": str(model), "device": "cpu"}
+    config = options(name, models) | ({"model": str(models[kind])} if kind else {})
     return lambda fit_on: teachers.build(name, fit_on, **config)
 
 
@@ -103,12 +60,17 @@ def test_contract(build: Build) -> None:
     assert vectors.dtype == np.float32 and vectors.shape[0] == len(REPORTS) and vectors.shape[1] > 1
     assert np.isfinite(vectors).all() and np.ptp(vectors, axis=0).max() > 1e-3
     again = build(REPORTS)
-    assert again.revision == teacher.revision
+    assert teachers.identity(again) == teachers.identity(teacher)
+    said = teachers.identity(teacher)
+    assert str(teacher.layer) in said and teacher.pooling in said and os.sep + "tmp" not in said
     assert np.allclose(again.embed(REPORTS), vectors, atol=1e-6)
+    # Plain texts will do.
+    plain = teacher.embed([r.text for r in REPORTS[:2]])
+    assert plain.shape == (2, vectors.shape[1])
     # A vector belongs to its report: company and order do not matter, nor the order of learning.
     order = np.random.default_rng(0).permutation(len(REPORTS))
     turned = build([REPORTS[i] for i in order])
-    assert turned.revision == teacher.revision
+    assert teachers.identity(turned) == teachers.identity(teacher)
     assert np.allclose(turned.embed([REPORTS[i] for i in order]), vectors[order], atol=1e-5)
     for i in (0, 17, 40):
         assert np.allclose(teacher.embed([REPORTS[i]]), vectors[i], atol=1e-5)
@@ -116,24 +78,42 @@ def test_contract(build: Build) -> None:
 
 @pytest.mark.parametrize("name", teachers.TEACHERS)
 def test_a_changed_algorithm_is_another_revision(
-    name: str, bert: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Vectors are kept by revision, so a teacher that computes otherwise must say so."""
-    config = {"model": str(bert), "device": "cpu"} if name == "hugging_face" else {}
+    config = options(name, models)
     before = teachers.build(name, REPORTS, **config).revision
     monkeypatch.setattr(teachers.module_of(name), "VERSION", 99)
     assert teachers.build(name, REPORTS, **config).revision != before
 
 
+@pytest.mark.parametrize("name", teachers.TEACHERS)
+def test_a_teacher_is_reopened_from_what_it_left(
+    name: str, models: dict[str, Path], tmp_path: Path
+) -> None:
+    """A checkpoint reads new texts with the very teacher that it was trained with."""
+    config = options(name, models)
+    teacher: Any = teachers.build(name, REPORTS, **config)
+    state = None
+    if hasattr(teacher, "save"):
+        with pytest.raises(ValueError, match="does not hold its state"):
+            teachers.reopen(name, None, **config)
+        teacher.save(state := tmp_path / "teacher.npz")
+        assert [p.name for p in tmp_path.iterdir()] == ["teacher.npz"]
+    again = teachers.reopen(name, state, **config)
+    assert teachers.identity(again) == teachers.identity(teacher)
+    assert np.array_equal(again.embed(SAID), teacher.embed(SAID))
+
+
 def test_an_unknown_teacher_is_named() -> None:
-    with pytest.raises(ValueError, match=r"no teacher 'bret'; known: lsa, hugging_face"):
+    with pytest.raises(ValueError, match=r"no teacher 'bret'; known: lsa, hugging_face, sentence"):
         teachers.build("bret", REPORTS)
 
 
 class Counting:
     """A teacher that notes what it reads, and is killed at the third batch if told so."""
 
-    revision = "counting"
+    model, revision, layer, pooling = "counting", "1", 0, "length"
 
     def __init__(self, killed: bool = False) -> None:
         self.killed, self.read = killed, list[str]()
@@ -206,45 +186,105 @@ def test_lsa_says_when_there_is_too_little_to_learn_from() -> None:
         teachers.build("lsa", REPORTS[:1])
 
 
-@pytest.mark.parametrize("kind", ["bert", "gpt"])
-@pytest.mark.parametrize("layer", [0, 1, -1])
-def test_a_vector_is_the_mean_of_the_real_tokens(
-    kind: str, layer: int, request: pytest.FixtureRequest
-) -> None:
-    """By hand, one report at a time and so without padding; in batches with much of it."""
+def by_hand(folder: Path, pooling: str, layers: Sequence[int]) -> dict[int, np.ndarray[Any, Any]]:
+    """One report at a time and so without padding."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
     assert os.environ["HF_HUB_OFFLINE"] == "1"
-    folder = str(request.getfixturevalue(kind))
     model = AutoModel.from_pretrained(folder).eval()
+    model = model.get_encoder() if model.config.is_encoder_decoder else model
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    long = Report("long", " ".join(r.text for r in REPORTS[:6]), ())
-    said = [REPORTS[0], long, *REPORTS[1:6], Report("short", "No murmur", ())]
-    expected: list[np.ndarray[Any, Any]] = []
-    for one in said:
-        tokens = tokenizer([one.text], return_tensors="pt")
+    found: dict[int, list[np.ndarray[Any, Any]]] = {layer: [] for layer in layers}
+    for one in SAID:
+        tokens = tokenizer([one.text], return_tensors="pt", return_special_tokens_mask=True)
+        added = tokens.pop("special_tokens_mask")[0].bool()
         with torch.no_grad():
             states = model(**tokens, output_hidden_states=True).hidden_states
-        expected.append(states[layer][0].mean(0).numpy())
+        for layer in layers:
+            state = states[layer][0]
+            content = state[~added].mean(0)
+            ways = {"mean": state.mean(0), "mean_content": content, "last": state[-1]}
+            found[layer].append((ways | {"cls": state[0]})[pooling].numpy())
+    return {layer: np.stack(rows) for layer, rows in found.items()}
+
+
+@pytest.mark.parametrize("pooling", ["mean", "mean_content", "last", "cls"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_vectors_are_those_of_each_text_alone(
+    kind: str, pooling: str, models: dict[str, Path]
+) -> None:
+    """In batches with much padding, several layers at once."""
+    layers = (0, 1, -1)
+    expected = by_hand(models[kind], pooling, layers)
     for batch_size in (1, 3, 100):
-        teacher = teachers.build(
-            "hugging_face", [], model=folder, layer=layer, batch_size=batch_size, device="cpu"
+        teacher: Any = teachers.build(
+            "hugging_face", [], model=str(models[kind]), pooling=pooling, batch_size=batch_size,
+            device="cpu",
+        )  # fmt: skip
+        found = teacher.embed_layers(SAID, layers)
+        for layer in layers:
+            assert np.allclose(found[layer], expected[layer], atol=1e-5), (layer, batch_size)
+        assert np.array_equal(teacher.embed(SAID), found[-1])
+
+
+def test_the_pooling_options_differ_where_tokens_are_added(models: dict[str, Path]) -> None:
+    ways = [by_hand(models["bert"], p, [-1])[-1] for p in ("mean", "mean_content", "last", "cls")]
+    assert all(not np.allclose(a, b, atol=1e-3) for i, a in enumerate(ways) for b in ways[:i])
+
+
+def test_a_model_with_pictures_keeps_its_text_tower_alone(models: dict[str, Path]) -> None:
+    teacher: Any = teachers.build("hugging_face", [], model=str(models["gemma3"]), device="cpu")
+    names = {name.split(".")[0] for name, _ in teacher._model.named_parameters()}
+    assert names == {"embed_tokens", "layers", "norm"}
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_sentence_encoders_do_what_their_files_say(
+    pooling: str, dense: bool, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file
+
+    folder = text_models.sentence(tmp_path, pooling, dense)
+    expected = by_hand(folder, pooling, [-1])[-1]
+    if dense:
+        weight = load_file(folder / "2_Dense" / "model.safetensors")["linear.weight"]
+        expected = np.tanh(expected @ weight.T)
+    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    teacher = teachers.build("sentence", [], model=str(folder), batch_size=3, device="cpu")
+    assert np.allclose(teacher.embed(SAID), expected, atol=1e-5)
+
+
+def test_other_sentence_encoders_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no sentence encoder"):
+        teachers.build("sentence", [], model=str(models["bert"]))
+    with pytest.raises(ValueError, match="pools by pooling_mode_max_tokens"):
+        teachers.build("sentence", [], model=str(text_models.sentence(tmp_path, "max")))
+
+
+def test_hugging_face_identity_says_what_decides_the_numbers(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    def name(folder: Path, **more: Any) -> str:
+        return teachers.identity(
+            teachers.build("hugging_face", [], model=str(folder), device="cpu", **more)
         )
-        assert np.allclose(teacher.embed(said), np.stack(expected), atol=1e-5)
+
+    bert = models["bert"]
+    changes = ({"layer": 1}, {"max_tokens": 5}, {"pooling": "cls"}, {"dtype": "bfloat16"})
+    names = [name(bert, **change) for change in ({}, *changes)]
+    assert len(set(names)) == 5 and name(bert, batch_size=3, layer=LAYERS) == names[0]
+    # The same files elsewhere are the same teacher; other weights are another.
+    other = text_models.bert(tmp_path / bert.name)
+    assert name(other) == names[0]
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    assert name(other) != names[0]
 
 
-def test_hugging_face_revision_says_what_decides_the_numbers(bert: Path) -> None:
-    def build(**more: Any) -> Any:
-        return teachers.build("hugging_face", [], model=str(bert), device="cpu", **more)
-
-    names = [build(**m).revision for m in ({}, {"layer": 1}, {"max_tokens": 5})]
-    assert len(set(names)) == 3 and build(batch_size=3).revision == names[0]
-
-
-def test_long_reports_are_cut_and_counted(bert: Path) -> None:
+def test_long_reports_are_cut_and_counted(models: dict[str, Path]) -> None:
     teacher: Any = teachers.build(
-        "hugging_face", [], model=str(bert), max_tokens=4, batch_size=2, device="cpu"
+        "hugging_face", [], model=str(models["gpt"]), max_tokens=4, batch_size=2, device="cpu"
     )
     short = Report("short", "No murmur", ())
     longer = [Report(f"{n}", "No murmur was heard " + more, ()) for n, more in enumerate("., ")]
@@ -253,7 +293,36 @@ def test_long_reports_are_cut_and_counted(bert: Path) -> None:
     assert np.allclose(vectors[1], vectors[2], atol=1e-6)
 
 
-def test_a_missing_layer_is_an_error(bert: Path) -> None:
+def test_what_cannot_be_asked_is_an_error(models: dict[str, Path]) -> None:
+    def ask(text: str = "", **options: Any) -> None:
+        teachers.build(
+            "hugging_face", [], model=str(models["bert"]), device="cpu", **options
+        ).embed([text])
+
     for layer in (4, -5):
         with pytest.raises(ValueError, match=rf"has hidden states 0\.\.3, not {layer}"):
-            teachers.build("hugging_face", [], model=str(bert), layer=layer, device="cpu")
+            ask(layer=layer)
+    with pytest.raises(ValueError, match=r"no pooling 'max'; known: mean, mean_content"):
+        ask(pooling="max")
+    with pytest.raises(ValueError, match="has no token to read"):
+        ask(pooling="mean_content")
+
+
+def test_the_cache_reads_each_report_once_and_keeps_teachers_apart(tmp_path: Path) -> None:
+    """Parts survive a kill; another layer or pooling is another teacher."""
+    killed, resumed = Counting(killed=True), Counting()
+    said = [*REPORTS[:8], REPORTS[0]]
+    with pytest.raises(KeyboardInterrupt):
+        cache.embed(killed, said, tmp_path, lambda _: None, chunk=2)
+    lines: list[str] = []
+    vectors, read = cache.embed(resumed, said, tmp_path, lines.append, chunk=3)
+    assert read == 4 and lines == [f"teacher: {n} of 4 reports embedded" for n in (3, 4)]
+    assert not set(resumed.read) & set(killed.read)
+    assert {r.hash: float(len(r.text)) for r in said} == {k: v[0] for k, v in vectors.items()}
+    again = Counting(killed=True)
+    assert cache.embed(again, said, tmp_path)[1] == 0 and not again.read
+    for name, value in (("model", "b"), ("revision", "2"), ("layer", 1), ("pooling", "last")):
+        other = Counting()
+        setattr(other, name, value)
+        assert cache.embed(other, said[:1], tmp_path, lines.append)[1] == 1, name
+    assert not [p for p in tmp_path.rglob(".*")]

@@ -108,6 +108,25 @@ def test_a_killed_run_resumes_with_the_same_result(world, tmp_path):
     assert all(torch.equal(one[k], other[k]) for k in one)
 
 
+def test_an_encoder_without_an_objective_stays_near_its_start_after_a_kill_too(world, tmp_path):
+    recipe = dataclasses.replace(
+        RECIPE,
+        encoder="opera_ct",
+        encoder_config={"patch_width": 8, "depths": (1, 1), "heads": (1, 1)},
+        one_pass=True,
+        masked_weight=3.0,
+        epochs=2,
+    )
+    whole = _run(world, tmp_path / "whole", recipe)
+    with pytest.raises(KeyboardInterrupt):
+        _run(world, tmp_path / "cut", recipe, stop_after=1)
+    assert _run(world, tmp_path / "cut", recipe).history == whole.history
+    first, last = (line["masked_loss"] for line in whole.history)
+    assert first > 0
+    free = _run(world, tmp_path / "free", dataclasses.replace(recipe, masked_weight=0.0))
+    assert last < free.history[-1]["masked_loss"]
+
+
 def test_masked_modelling_alone_needs_no_alignment(world, tmp_path):
     result = _run(world, tmp_path, dataclasses.replace(RECIPE, alignment_weight=0.0, epochs=2))
     assert result.best_epoch == 2

@@ -8,6 +8,10 @@ if TYPE_CHECKING:
 
 # name -> module:function; the function takes the encoder's settings as keywords.
 ENCODERS = {
+    "ast": "acula_model.encoders.ast:ast",
+    "clap": "acula_model.encoders.clap:clap",
+    "opera_ce": "acula_model.encoders.opera_ce:opera_ce",
+    "opera_ct": "acula_model.encoders.opera_ct:opera_ct",
     "opera_gt": "acula_model.encoders.opera_gt:opera_gt",
     "opera_gt_small": "acula_model.encoders.opera_gt:opera_gt_small",
 }

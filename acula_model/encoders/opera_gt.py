@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from acula_model.encoders.base import AudioEncoder
+from acula_model.encoders.base import AudioEncoder, Weights
 from acula_model.encoders.opera_gt_decoder import Decoder, Kind, block_layer
 from acula_model.encoders.patches import (
     ConvStem,
@@ -24,7 +24,14 @@ from acula_model.encoders.patches import (
     sine_cosine,
     to_patches,
 )
-from acula_model.front_end import MelFrontEnd
+from acula_model.front_end import FrontEnd, MelFrontEnd
+
+PUBLISHED = Weights(
+    source="evelyn0414/OPERA: encoder-operaGT.ckpt",
+    revision="d8de432",
+    licence="MIT, as OPERA's repository says; its files descend from AudioMAE (CC BY-NC 4.0), and "
+    "it was trained in part on COVID-19 Sounds, whose data transfer agreement is separate",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +105,7 @@ class OperaGT(AudioEncoder):
 
     pos_embed: Tensor
 
-    def __init__(self, name: str, config: OperaGTConfig, front_end: MelFrontEnd):
+    def __init__(self, name: str, config: OperaGTConfig, front_end: FrontEnd):
         super().__init__()
         if (front_end.frames, front_end.n_mels) != (config.frames, config.n_mels):
             raise ValueError(
@@ -130,10 +137,11 @@ class OperaGT(AudioEncoder):
 
     def embed(self, mel_BTM: Tensor) -> Tensor:
         """[B, T, M] -> [B, D]; see ``AudioEncoder``. T is at least one patch."""
-        patches_BNP = self._patches(mel_BTM)
-        places = self.pos_embed[:, 1 : patches_BNP.shape[1] + 1]
-        tokens_BND = self._blocks(self.patch_embed(patches_BNP) + places)
-        return self.norm(tokens_BND[:, 1:].mean(1))
+        return self.norm(self._unmasked(mel_BTM)[:, 1:].mean(1))
+
+    def tokens(self, mel_BTM: Tensor) -> Tensor:
+        """[B, T, M] -> [B, N, D], a normed token per patch, time-major."""
+        return self.norm(self._unmasked(mel_BTM)[:, 1:])
 
     def self_supervised_loss(self, mel_BTM: Tensor, generator: torch.Generator) -> Tensor:
         """Mean squared error on hidden patches; see ``AudioEncoder``."""
@@ -196,6 +204,11 @@ class OperaGT(AudioEncoder):
             mel_BTM = mel_BTM / (mel_BTM.std((1, 2), keepdim=True) + 1e-3)
         return to_patches(mel_BTM, (time, bands))
 
+    def _unmasked(self, mel_BTM: Tensor) -> Tensor:
+        patches_BNP = self._patches(mel_BTM)
+        places = self.pos_embed[:, 1 : patches_BNP.shape[1] + 1]
+        return self._blocks(self.patch_embed(patches_BNP) + places)
+
     def _blocks(self, tokens_BVD: Tensor) -> Tensor:
         first = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens_BVD), -1, -1)
         tokens_BVD = torch.cat((first.to(tokens_BVD.dtype), tokens_BVD), dim=1)
@@ -233,17 +246,21 @@ def own_key(key: str) -> str:
     return "decoder.mask_token" if key == "mask_token" else key.replace("decoder_", "decoder.", 1)
 
 
-def opera_gt(*, front_end: MelFrontEnd | None = None, **config: Any) -> OperaGT:
+def opera_gt(*, front_end: FrontEnd | Mapping[str, Any] | None = None, **config: Any) -> OperaGT:
     """The published OPERA-GT: 21.7 M parameters in the encoder, 12.5 M in the decoder.
 
     Args:
         front_end: How sound becomes its input; the published numbers if not given.
         config: Fields of ``OperaGTConfig`` that differ from the published ones.
     """
-    return OperaGT("opera_gt", OperaGTConfig(**config), front_end or MelFrontEnd())
+    encoder = OperaGT("opera_gt", OperaGTConfig(**config), MelFrontEnd.given(front_end))
+    encoder.published = PUBLISHED
+    return encoder
 
 
-def opera_gt_small(*, front_end: MelFrontEnd | None = None, **config: Any) -> OperaGT:
+def opera_gt_small(
+    *, front_end: FrontEnd | Mapping[str, Any] | None = None, **config: Any
+) -> OperaGT:
     """A small OPERA-GT for training from scratch on a few processor cores.
 
     Args:
@@ -264,6 +281,5 @@ def opera_gt_small(*, front_end: MelFrontEnd | None = None, **config: Any) -> Op
         "swapped_positions": False,
     }
     sizes = OperaGTConfig(**small | config)
-    if front_end is None:
-        front_end = MelFrontEnd(frames=sizes.frames, n_mels=sizes.n_mels)
-    return OperaGT("opera_gt_small", sizes, front_end)
+    given = MelFrontEnd.given(front_end, frames=sizes.frames, n_mels=sizes.n_mels)
+    return OperaGT("opera_gt_small", sizes, given)

@@ -1,7 +1,10 @@
 """Frozen text models that read the reports; found by name, loaded when asked for."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
@@ -10,32 +13,54 @@ import numpy.typing as npt
 
 
 class Report(NamedTuple):
-    """What a teacher may read: the text, and the terms of the findings that it states."""
+    """What a teacher may read: the text, and the terms of the findings that it states.
+
+    ``hash`` covers both: equal hashes are the same report.
+    """
 
     hash: str
     text: str
     terms: tuple[str, ...]
 
 
+Text = str | Report
+
+
 class Teacher(Protocol):
     """A frozen text model.
 
     Attributes:
-        revision: Identifies weights, layer, pooling and length: equal revisions give equal
-            vectors, so vectors are cached under (report hash, revision).
+        model: Name, or Hub id.
+        revision: Commit or hash of its weights, and the settings that decide its numbers. Equal
+            (model, revision, layer, pooling) give equal vectors, so vectors are cached under
+            these and the report's hash.
+        layer: Index of the hidden state that is pooled, 0 for the input embeddings.
+        pooling: How the vectors of the tokens become the vector of a text.
     """
 
+    model: str
     revision: str
+    layer: int
+    pooling: str
 
-    def embed(self, reports: Sequence[Report]) -> npt.NDArray[np.float32]:
-        """float32 [number of reports, width]."""
+    def embed(self, texts: Sequence[Text]) -> npt.NDArray[np.float32]:
+        """Vectors of texts.
+
+        Returns:
+            float32 [number of texts, width]; a text's row does not depend on the others.
+
+        Raises:
+            ValueError: A text with nothing to read in it.
+        """
         ...
 
 
-# name -> module:function(fit_on, **config); imported only when used.
+# name -> module:function(fit_on, **config); imported only when used. The module has VERSION, and
+# ``load(path)`` if its teachers are fitted and write their state with ``save(path)``.
 TEACHERS = {
     "lsa": "acula_model.teachers.lsa:build",
     "hugging_face": "acula_model.teachers.hugging_face:build",
+    "sentence": "acula_model.teachers.sentence:build",
 }
 
 
@@ -64,3 +89,41 @@ def build(name: str, fit_on: Sequence[Report], **config: Any) -> Teacher:
     """
     module = module_of(name)
     return getattr(module, TEACHERS[name].partition(":")[2])(fit_on, **config)
+
+
+def reopen(name: str, state: Path | None, **config: Any) -> Teacher:
+    """The teacher that a checkpoint was trained with, to read new texts.
+
+    Args:
+        name: Key of ``TEACHERS``.
+        state: What the teacher's ``save`` wrote; None for a pretrained one.
+        config: Options of a pretrained teacher.
+
+    Raises:
+        ValueError: The teacher was fitted to the training reports and its state was not kept.
+    """
+    load = getattr(module_of(name), "load", None)
+    if load is None:
+        return build(name, [], **config)
+    if state is None:
+        raise ValueError(
+            f"the teacher {name!r} was fitted to the training reports and this checkpoint does "
+            "not hold its state; pass teacher="
+        )
+    return load(state)
+
+
+def identity(teacher: Teacher) -> str:
+    """Everything that decides a teacher's vectors, in one line."""
+    return f"{teacher.model}@{teacher.revision}/layer={teacher.layer}/{teacher.pooling}"
+
+
+def as_reports(texts: Sequence[Text]) -> list[Report]:
+    """Plain texts as reports without terms."""
+    return [t if isinstance(t, Report) else Report(hash_of(t), t, ()) for t in texts]
+
+
+def hash_of(text: str, terms: Sequence[str] = ()) -> str:
+    """What identifies a report: 16 hex digits of its text and terms."""
+    said = json.dumps([text, list(terms)], ensure_ascii=False)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]

@@ -1,49 +1,54 @@
-"""Any Hugging Face text model: hidden states of one layer, averaged over the real tokens.
+"""Any text model of transformers, encoder or decoder: hidden states of a layer, pooled.
 
 The published release averages over the padding too, so that its vector of a report depends
-on the padded length (method notes B8); the mask is applied here.
+on the padded length (method notes B8); padding is left out here. On a GPU the documented choice
+is ``google/medgemma-4b-pt`` (the release's): of a model with pictures only the text tower is kept.
 """
+
+# N = texts, B = texts in a batch, L = tokens, D = width
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from acula_model.teachers import Report
+from acula_model import hub
+from acula_model.teachers import Report, Text, as_reports
+from acula_model.teachers.pooling import Pooling, pool
 
 # Raise by one when the same reports would get other vectors: old ones are then not reused.
 VERSION = 1
-
-
-def _folder_digest(folder: Path) -> str:
-    """Names, sizes and times of a local model's files: other weights are another revision."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in files]
-    said = repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats])
-    return hashlib.sha256(said.encode()).hexdigest()[:12]
+MEDGEMMA = "google/medgemma-4b-pt"
 
 
 class HuggingFace:
-    """A frozen transformer, encoder or decoder, from a hub id or a local folder.
+    """A frozen transformer from files on this computer.
 
     Args:
-        model: Hub id or folder.
-        revision: Branch, tag or commit on the hub; the commit found is recorded.
+        model: What it is called.
+        folder: Its files.
+        commit: Of these files, or a hash of their content.
         layer: Index into ``hidden_states`` (0 is the embedding layer, -1 the last).
-        max_tokens: Longer reports are cut, with a count in ``truncated``.
-        batch_size: Reports per forward pass.
-        dtype: Of the weights: float32, bfloat16 or float16.
+        pooling: How the tokens' states become one vector; ``teachers.pooling`` has the choices.
+        max_tokens: Longer texts are cut, with a count in ``truncated``.
+        batch_size: Texts per forward pass; decides no numbers.
+        dtype: Of the weights: float32, bfloat16, float16, or ``auto`` (bfloat16 on a GPU).
         device: ``auto`` takes a GPU when there is one.
+
+    Raises:
+        ValueError: The model has no such layer, or the pooling is unknown.
     """
 
     def __init__(
         self,
         model: str,
-        revision: str | None,
+        folder: Path,
+        commit: str,
         layer: int,
+        pooling: Pooling,
         max_tokens: int,
         batch_size: int,
         dtype: str,
@@ -52,66 +57,147 @@ class HuggingFace:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
+        if pooling not in get_args(Pooling):
+            raise ValueError(f"no pooling {pooling!r}; known: {', '.join(get_args(Pooling))}")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._device, self._layer = device, layer
-        self._max_tokens, self._batch_size = max_tokens, batch_size
-        load: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-        self._tokenizer = AutoTokenizer.from_pretrained(model, **load)
-        # On the left, as some decoders have it, padding would shift learned positions.
-        self._tokenizer.padding_side = "right"
-        if self._tokenizer.pad_token is None:  # decoders often have none; padding is masked
-            self._tokenizer.pad_token = self._tokenizer.eos_token
-        self._model = AutoModel.from_pretrained(model, dtype=getattr(torch, dtype), **load)
-        self._model.to(device).eval().requires_grad_(False)
-        layers = self._model.config.get_text_config().num_hidden_layers
-        if not -(layers + 1) <= layer <= layers:
-            raise ValueError(f"{model} has hidden states 0..{layers}, not {layer}")
-        known = _folder_digest(Path(model)) if Path(model).is_dir() else None
-        commit = known or getattr(self._model.config, "_commit_hash", None) or revision
-        how = f"layer={layer}/mean/max={max_tokens}/{dtype}/v{VERSION}"
-        self.revision = f"{model}@{commit}/{how}"
+        if dtype == "auto":
+            dtype = "bfloat16" if device.startswith("cuda") else "float32"
+        self._device, self._max_tokens, self._batch_size = device, max_tokens, batch_size
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        whole = AutoModel.from_pretrained(
+            folder, dtype=getattr(torch, dtype), trust_remote_code=False
+        )
+        self._model = _text_tower(whole).to(device).eval().requires_grad_(False)
+        self.layers: int = self._model.config.get_text_config().num_hidden_layers
+        self.model, self.pooling = model, pooling
+        self.layer = self._index(layer)
+        self.revision = f"{commit}/max={max_tokens}/{dtype}/v{VERSION}"
         self.truncated = 0
 
-    def embed(self, reports: Sequence[Report]) -> npt.NDArray[np.float32]:
-        """float32 [reports, width]; the width is the model's own."""
+    def embed(self, texts: Sequence[Text]) -> npt.NDArray[np.float32]:
+        """float32 [N, D]; the width is the model's own. See ``Teacher``."""
+        return self.embed_layers(texts, [self.layer])[self.layer]
+
+    def embed_layers(
+        self, texts: Sequence[Text], layers: Sequence[int]
+    ) -> dict[int, npt.NDArray[np.float32]]:
+        """Vectors of several layers from one pass.
+
+        Args:
+            texts: What to read.
+            layers: Indices into ``hidden_states``, negative ones from the end.
+
+        Returns:
+            layer as given -> float32 [N, D].
+
+        Raises:
+            ValueError: The model has no such layer, or a text has no token to pool.
+        """
         import torch
 
+        indices = {layer: self._index(layer) for layer in layers}
+        reports = as_reports(texts)
+        tokens, special = self._tokens(reports)
         # Equal lengths side by side: least padding. The order is restored at the end.
-        order = sorted(range(len(reports)), key=lambda i: len(reports[i].text))
-        vectors: list[npt.NDArray[np.float32]] = []
+        order = sorted(range(len(reports)), key=lambda i: len(tokens[i]))
+        found: dict[int, list[npt.NDArray[np.float32]]] = {layer: [] for layer in layers}
         for start in range(0, len(order), self._batch_size):
-            texts = [reports[i].text for i in order[start : start + self._batch_size]]
-            lengths = [len(ids) for ids in self._tokenizer(texts)["input_ids"]]
-            self.truncated += sum(n > self._max_tokens for n in lengths)
-            tokens = self._tokenizer(
-                texts,
-                padding=True,
-                truncation=True,
-                max_length=self._max_tokens,
-                return_tensors="pt",
-            ).to(self._device)
+            batch = order[start : start + self._batch_size]
+            ids_BL = self._padded([tokens[i] for i in batch], self._tokenizer.pad_token_id or 0)
+            real_BL = self._padded([[1] * len(tokens[i]) for i in batch], 0)
+            special_BL = self._padded([special[i] for i in batch], 1).bool()
             with torch.inference_mode():
-                states = self._model(**tokens, output_hidden_states=True).hidden_states
-            hidden_BLD = states[self._layer].float()
-            mask_BL1 = tokens["attention_mask"].unsqueeze(-1).float()
-            mean_BD = (hidden_BLD * mask_BL1).sum(1) / mask_BL1.sum(1)
-            vectors.append(mean_BD.cpu().numpy())
-        found = np.concatenate(vectors)
-        result = np.empty_like(found)
-        result[order] = found
-        return result
+                states = self._model(
+                    input_ids=ids_BL, attention_mask=real_BL, output_hidden_states=True
+                ).hidden_states
+                for layer, index in indices.items():
+                    vectors_BD = pool(self.pooling, states[index].float(), real_BL, special_BL)
+                    found[layer].append(vectors_BD.cpu().numpy())
+        back = np.argsort(order)
+        return {layer: np.concatenate(vectors)[back] for layer, vectors in found.items()}
+
+    def _tokens(self, reports: Sequence[Report]) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of each text, and 1 where the tokenizer put a token that is no text."""
+        texts = [r.text for r in reports]
+        whole = self._tokenizer(texts, verbose=False)["input_ids"]
+        self.truncated += sum(len(ids) > self._max_tokens for ids in whole)
+        cut = self._tokenizer(
+            texts,
+            truncation=True,
+            max_length=self._max_tokens,
+            return_special_tokens_mask=True,
+            verbose=False,
+        )
+        tokens, special = cut["input_ids"], cut["special_tokens_mask"]
+        content = self.pooling == "mean_content"
+        for report, ids, mask in zip(reports, tokens, special, strict=True):
+            if not ids or (content and all(mask)):
+                raise ValueError(f"report {report.hash} has no token to read: {report.text!r}")
+        return tokens, special
+
+    def _padded(self, rows: Sequence[Sequence[int]], fill: int) -> Any:
+        """[B, L] on the device. Padding on the left would shift learned positions."""
+        import torch
+
+        longest = max(map(len, rows))
+        filled = [[*row, *[fill] * (longest - len(row))] for row in rows]
+        return torch.tensor(filled, device=self._device)
+
+    def _index(self, layer: int) -> int:
+        if not -(self.layers + 1) <= layer <= self.layers:
+            raise ValueError(f"{self.model} has hidden states 0..{self.layers}, not {layer}")
+        return layer % (self.layers + 1)
 
 
 def build(
     fit_on: Sequence[Report],
-    model: str,
+    model: str = MEDGEMMA,
     revision: str | None = None,
     layer: int = -1,
+    pooling: Pooling = "mean",
     max_tokens: int = 256,
     batch_size: int = 32,
-    dtype: str = "float32",
+    dtype: str = "auto",
     device: str = "auto",
 ) -> HuggingFace:
-    """A pretrained teacher; ``fit_on`` is not used."""
-    return HuggingFace(model, revision, layer, max_tokens, batch_size, dtype, device)
+    """A pretrained teacher from a Hub id or a folder; ``fit_on`` is not used.
+
+    Args:
+        revision: Branch, tag or commit on the Hub; the commit found is recorded.
+
+    Raises:
+        HubError: The Hub has no such model, guards it, or cannot be reached.
+        ValueError: The model has no such layer, or the pooling is unknown.
+    """
+    local = hub.text_model(model, revision)
+    commit = local.commit or content_hash(local.path)
+    name = model if local.commit else local.path.resolve().name  # no machine's path in a key
+    return HuggingFace(
+        name, local.path, commit, layer, pooling, max_tokens, batch_size, dtype, device
+    )
+
+
+def content_hash(folder: Path) -> str:
+    """12 hex digits of a local model's files: other weights are another revision."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+def _text_tower(model: Any) -> Any:
+    """The part that reads text: all of a text model, one tower of a model with pictures or sound.
+
+    Of an encoder-decoder it is the encoder: the decoder needs something to answer.
+    """
+    if model.config.is_encoder_decoder:
+        return model.get_encoder()
+    if model.config.get_text_config() is model.config:
+        return model
+    for name in ("language_model", "text_model"):
+        if hasattr(model, name):
+            return getattr(model, name)
+    raise ValueError(f"{type(model).__name__} has no text tower that we know")

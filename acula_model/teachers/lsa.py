@@ -6,64 +6,148 @@ words: phrasing varies on purpose, and vectors of varied phrasing alone hide the
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from acula_model.teachers import Report
+from acula_model.teachers import Report, Text, as_reports
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 # Raise by one when the same reports would get other vectors: old ones are then not reused.
 VERSION = 1
 
 
 class LSA:
-    """Fitted on the alignment set's reports only; never sees a test report."""
+    """Fitted on the alignment set's reports only; never sees a test report.
 
-    def __init__(self, fit_on: Sequence[Report], width: int, word_weight: float, seed: int):
-        from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import TfidfVectorizer
+    Args:
+        terms: Fitted on the findings' terms.
+        words: Fitted on the words.
+        components: Directions of the SVD, [width, terms and words].
+        word_weight: Of a word beside a term.
+        revision: Of what it was fitted on and how.
+    """
 
-        if len(fit_on) < 2:
-            raise ValueError(
-                f"the lsa teacher needs at least two reports to learn from, got {len(fit_on)}"
-            )
-        fit_on = sorted(fit_on)  # rows in another order would rotate the vectors
-        self._word_weight = word_weight
-        self._terms = TfidfVectorizer(
+    model, layer, pooling = "lsa", 0, "bag of terms and words"
+
+    def __init__(
+        self,
+        terms: "TfidfVectorizer",
+        words: "TfidfVectorizer",
+        components: npt.NDArray[np.float64],
+        word_weight: float,
+        revision: str,
+    ):
+        self._terms, self._words = terms, words
+        self._components, self._word_weight = components, word_weight
+        self.revision = revision
+
+    def embed(self, texts: Sequence[Text]) -> npt.NDArray[np.float32]:
+        """float32 [texts, width]; a text of unknown words is zeros."""
+        features = _features(self._terms, self._words, self._word_weight, as_reports(texts))
+        return np.asarray(features @ self._components.T).astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write what was learned: words and findings of two reports or more, and their weights."""
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+        np.savez(
+            temporary,
+            terms=_in_order(self._terms),
+            terms_idf=self._terms.idf_,
+            words=_in_order(self._words),
+            words_idf=self._words.idf_,
+            components=self._components,
+            word_weight=self._word_weight,
+            revision=self.revision,
+        )
+        temporary.replace(path)
+
+
+def build(
+    fit_on: Sequence[Report], width: int = 64, word_weight: float = 0.2, seed: int = 0
+) -> LSA:
+    """The built-in teacher.
+
+    Args:
+        fit_on: Reports of the alignment set.
+        width: Upper bound of the vectors' width.
+        word_weight: Of a word beside a term.
+        seed: Of the randomised SVD.
+
+    Raises:
+        ValueError: Fewer than two reports.
+    """
+    from sklearn.decomposition import TruncatedSVD
+
+    if len(fit_on) < 2:
+        raise ValueError(
+            f"the lsa teacher needs at least two reports to learn from, got {len(fit_on)}"
+        )
+    fit_on = sorted(fit_on)  # rows in another order would rotate the vectors
+    terms, words = _vectorisers()
+    terms.fit(fit_on)
+    words.fit([r.text for r in fit_on])
+    features = _features(terms, words, word_weight, fit_on)
+    width = min(width, min(features.shape) - 1)
+    svd = TruncatedSVD(width, random_state=seed).fit(features)
+    read = hashlib.sha256(repr((width, word_weight, seed)).encode())
+    for report in fit_on:
+        read.update(report.hash.encode())
+    revision = f"{VERSION}-{read.hexdigest()[:16]}"
+    return LSA(terms, words, svd.components_, word_weight, revision)
+
+
+def load(path: Path) -> LSA:
+    """A fitted teacher, as ``LSA.save`` wrote it."""
+    with np.load(path, allow_pickle=False) as kept:
+        terms, words = _vectorisers(
+            {str(t): i for i, t in enumerate(kept["terms"])},
+            {str(w): i for i, w in enumerate(kept["words"])},
+        )
+        terms.idf_, words.idf_ = kept["terms_idf"], kept["words_idf"]
+        return LSA(
+            terms, words, kept["components"], float(kept["word_weight"]), str(kept["revision"])
+        )
+
+
+def _vectorisers(
+    terms: dict[str, int] | None = None, words: dict[str, int] | None = None
+) -> "tuple[TfidfVectorizer, TfidfVectorizer]":
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return (
+        TfidfVectorizer(
             analyzer=_terms,  # pyright: ignore[reportArgumentType]  # the stub knows names only
             min_df=2,
             sublinear_tf=True,
-        )
-        self._words = TfidfVectorizer(stop_words="english", min_df=2, sublinear_tf=True)
-        self._terms.fit(fit_on)
-        self._words.fit([r.text for r in fit_on])
-        features: Any = self._features(fit_on)
-        width = min(width, min(features.shape) - 1)
-        self._svd = TruncatedSVD(width, random_state=seed).fit(features)
-        read = hashlib.sha256(repr((width, word_weight, seed)).encode())
-        for report in fit_on:
-            read.update(report.hash.encode())
-        self.revision = f"lsa-{VERSION}-{read.hexdigest()[:16]}"
+            vocabulary=terms,
+        ),
+        TfidfVectorizer(stop_words="english", min_df=2, sublinear_tf=True, vocabulary=words),
+    )
 
-    def _features(self, reports: Sequence[Report]):
-        from scipy.sparse import hstack
 
-        words = self._words.transform([r.text for r in reports])
-        return hstack([self._terms.transform(reports), self._word_weight * words]).tocsr()
+def _features(
+    terms: "TfidfVectorizer",
+    words: "TfidfVectorizer",
+    word_weight: float,
+    reports: Sequence[Report],
+) -> Any:
+    from scipy.sparse import hstack
 
-    def embed(self, reports: Sequence[Report]) -> npt.NDArray[np.float32]:
-        """float32 [reports, width]."""
-        return self._svd.transform(self._features(reports)).astype(np.float32)
+    counted = words.transform([r.text for r in reports])
+    return hstack([terms.transform(reports), word_weight * counted]).tocsr()
 
 
 def _terms(report: Report) -> list[str]:
     return list(report.terms)
 
 
-def build(
-    fit_on: Sequence[Report], width: int = 64, word_weight: float = 0.2, seed: int = 0
-) -> LSA:
-    """The built-in teacher; ``width`` is an upper bound."""
-    return LSA(fit_on, width, word_weight, seed)
+def _in_order(vectoriser: "TfidfVectorizer") -> npt.NDArray[np.str_]:
+    vocabulary = vectoriser.vocabulary_
+    return np.array(sorted(vocabulary, key=lambda word: vocabulary[word]), dtype=np.str_)

@@ -62,6 +62,7 @@ def download(
     want: Want,
     written: Callable[[int], None] = lambda _: None,
     wait: Callable[[float], None] = time.sleep,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Got:
     """Make ``want.target`` the verified file; goes on where an earlier run stopped.
 
@@ -72,6 +73,7 @@ def download(
         want: What, from where and to where.
         written: Hears the size of each block that arrived.
         wait: Waits that many seconds between attempts.
+        tell: Hears why there is a wait.
 
     Raises:
         FetchError: No source could give it; says why for each.
@@ -87,7 +89,7 @@ def download(
     while sources:
         url, resumed = sources.pop(0), journal.size > 0
         try:
-            _from(url, want, journal, written, wait)
+            _from(url, want, journal, written, wait, tell)
             return _finish(want, journal, url)
         except FetchError as error:
             if error.code == "disk_full":
@@ -111,6 +113,7 @@ def _from(
     journal: Journal,
     written: Callable[[int], None],
     wait: Callable[[float], None],
+    tell: Callable[[str], None],
 ) -> None:
     """Fetch what is missing from one source; transient failures are tried again."""
     attempt, most = 0, journal.size
@@ -128,6 +131,7 @@ def _from(
             patience = error.wait if error.wait is not None else min(60.0, 0.5 * 2**attempt)
             if error.code not in TRANSIENT or attempt >= ATTEMPTS or patience > LONGEST_WAIT:
                 raise
+            tell(f"{want.file.name}: {error.code} {error.detail}; again in {patience:.1f} s")
         wait(patience * (1 + 0.1 * random.random()))  # many clients must not come back at once
 
 

@@ -33,7 +33,12 @@ def each(work: Callable[[J], T], jobs: Sequence[J], at_once: int) -> list[T]:
         return [future.result() for future in futures]
 
 
-def fetch(wants: Sequence[Want], written: Callable[[int], None], at_once: int = 4) -> list[Got]:
+def fetch(
+    wants: Sequence[Want],
+    written: Callable[[int], None],
+    at_once: int = 4,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Got]:
     """Download every file; when one fails for good, the others stop where they are.
 
     Raises:
@@ -48,7 +53,9 @@ def fetch(wants: Sequence[Want], written: Callable[[int], None], at_once: int = 
             _go_on(not stop.is_set(), want)
 
         try:
-            return download(want, counted, lambda seconds: _go_on(not stop.wait(seconds), want))
+            return download(
+                want, counted, lambda seconds: _go_on(not stop.wait(seconds), want), tell
+            )
         except FetchError as error:
             if not stop.is_set():
                 first.append(error)

@@ -118,7 +118,7 @@ class Collection:
         total = None if None in known else sum(b or 0 for b in known)
         meter = self.meter(self.manifest.id, total)
         wants = [self._want(f) for f in files]
-        got = transfer.fetch(wants, meter.add, self.settings.downloads_at_once)
+        got = transfer.fetch(wants, meter.add, self.settings.downloads_at_once, self.say)
         self._lock.note(
             g for g, w in zip(got, wants, strict=True) if not (w.checked or w.file.generated)
         )
