@@ -18,8 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from acula_model import checkpoint, encoders, losses
-from acula_model.encoders.base import AudioEncoder
+from acula_model import checkpoint, encoders, features, heads, losses
 from acula_model.mels import Mels
 from acula_model.recipes import Recipe
 
@@ -40,11 +39,6 @@ class Result:
     history: list[dict[str, float]]
 
 
-def head(inputs: int, hidden: int, outputs: int) -> nn.Module:
-    """Projection head [B, inputs] -> [B, outputs]."""
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
-
-
 def best_device() -> str:
     """A GPU where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -58,15 +52,20 @@ class Aligner(nn.Module):
         torch.manual_seed(recipe.seed)
         self.encoder = encoders.build(recipe.encoder, **recipe.encoder_config)
         if recipe.weights:
-            checkpoint.restore(self.encoder, Path(recipe.weights))
+            checkpoint.restore(self.encoder, recipe.weights)
         self.encoder.remember()
         hidden, out = recipe.projection
-        self.audio_head = head(self.encoder.width, hidden, out)
+        self.audio_head = heads.mlp(self.encoder.width, hidden, out)
         self.text_head = {
-            "mlp": lambda: head(text_width, hidden, out),
+            "mlp": lambda: heads.mlp(text_width, hidden, out),
             "linear": lambda: nn.Linear(text_width, out, bias=False),
             "none": nn.Identity,
         }[recipe.text_head]()
+
+    @property
+    def heads(self) -> tuple[nn.Module, nn.Module]:
+        """Of sound and of text."""
+        return self.audio_head, self.text_head
 
 
 class Pairs:
@@ -112,25 +111,6 @@ def batches(
     return [found[i] for i in rng.permutation(len(found))]
 
 
-@torch.inference_mode()
-def embed(
-    encoder: AudioEncoder, mels: Mels, ids: Sequence[str], batch: int = 64
-) -> dict[str, npt.NDArray[np.float32]]:
-    """pair id -> [D]: mean over the pair's windows of the frozen encoder's embedding."""
-    device = next(encoder.parameters()).device
-    encoder.eval()
-    sums: dict[str, npt.NDArray[np.float32]] = {}
-    windows = [(i, w) for i in ids for w in range(len(mels.windows(i)))]
-    counts = {i: len(mels.windows(i)) for i in ids}
-    for start in range(0, len(windows), batch):
-        chunk = windows[start : start + batch]
-        mel_BTM = np.stack([mels.windows(i)[w] for i, w in chunk]).astype(np.float32)
-        found = encoder.embed(torch.from_numpy(mel_BTM).to(device)).float().cpu().numpy()
-        for (i, _), vector in zip(chunk, found, strict=True):
-            sums[i] = sums[i] + vector if i in sums else vector
-    return {i: vector / np.float32(counts[i]) for i, vector in sums.items()}
-
-
 def align(
     recipe: Recipe,
     mels: Mels,
@@ -140,6 +120,8 @@ def align(
     folder: Path,
     progress: Callable[[str], None] = print,
     device: str = "auto",
+    about: Mapping[str, Any] | None = None,
+    teacher: Path | None = None,
 ) -> Result:
     """Train; continue where a killed run stopped, with the same result.
 
@@ -152,6 +134,8 @@ def align(
         folder: Gets ``state.pt`` after each epoch and the checkpoint of the best one.
         progress: Called with one line per epoch.
         device: ``auto`` takes a GPU when there is one.
+        about: JSON values to keep with the checkpoint, such as which teacher it was.
+        teacher: State of a fitted teacher, to keep with the checkpoint.
 
     Raises:
         TrainingError: Too few pairs, or the loss is not a number.
@@ -208,12 +192,13 @@ def align(
             f"{line['masked_loss']:.4f}, held-out CKA {line['held_out_cka']:.3f}"
         )
     model.load_state_dict(best["model"])
-    checkpoint.save(
-        folder / "checkpoint",
-        model.encoder,
-        {"audio_head": model.audio_head, "text_head": model.text_head},
-        {"recipe": asdict(recipe), "best_epoch": best["epoch"], "held_out_cka": best["cka"]},
-    )
+    kept: dict[str, nn.Module] = {"audio_head": model.audio_head, "text_head": model.text_head}
+    if recipe.alignment_weight > 0:
+        # In the order of ids, which are hashes: a sample of all groups.
+        some = sorted(learn.report)[: features.BRIDGE_PAIRS]
+        kept["bridge"] = features.bridge(model.encoder, model.heads, mels, some, learn.text(some))
+    meta = {"recipe": asdict(recipe), "best_epoch": best["epoch"], "held_out_cka": best["cka"]}
+    checkpoint.save(folder / "checkpoint", model.encoder, kept, meta | dict(about or {}), teacher)
     return Result(folder=folder / "checkpoint", best_epoch=best["epoch"], history=history)
 
 
@@ -278,20 +263,10 @@ def _epoch(
     return {name: value / len(plan) for name, value in sums.items()}
 
 
-@torch.inference_mode()
 def held_out_alignment(model: Aligner, mels: Mels, check: Pairs) -> float:
     """Debiased CKA of projected sound and text of held-out persons, mean over groups."""
-    device = next(model.parameters()).device
-    total = weight = 0.0
-    for members in check.groups.values():
-        if len(members) < MIN_GROUP:
-            continue
-        found = embed(model.encoder, mels, members)
-        audio = model.audio_head(torch.from_numpy(np.stack([found[i] for i in members])).to(device))
-        text = model.text_head(check.text(members).to(device))
-        total += len(members) * float(losses.debiased_cka(audio, text))
-        weight += len(members)
-    return total / weight if weight else math.nan
+    groups = {g: (m, check.text(m)) for g, m in check.groups.items() if len(m) >= MIN_GROUP}
+    return features.held_out_alignment(model.encoder, model.heads, mels, groups)
 
 
 def _save(path: Path, state: Mapping[str, Any]) -> None:

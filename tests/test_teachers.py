@@ -41,7 +41,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def options(name: str, models: dict[str, Path]) -> dict[str, Any]:
     """What a teacher needs beyond the reports: a tiny model, if it takes one."""
-    module, function = teachers.TEACHERS[name].split(":")
+    _, function = teachers.TEACHERS[name].split(":")
     takes = inspect.signature(getattr(teachers.module_of(name), function)).parameters
     return {"model": str(models["sentence"]), "device": "cpu"} if "model" in takes else {}
 

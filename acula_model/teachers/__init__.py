@@ -118,6 +118,11 @@ def identity(teacher: Teacher) -> str:
     return f"{teacher.model}@{teacher.revision}/layer={teacher.layer}/{teacher.pooling}"
 
 
+def facts(teacher: Teacher) -> dict[str, Any]:
+    """The same as JSON values."""
+    return {name: getattr(teacher, name) for name in ("model", "revision", "layer", "pooling")}
+
+
 def as_reports(texts: Sequence[Text]) -> list[Report]:
     """Plain texts as reports without terms."""
     return [t if isinstance(t, Report) else Report(hash_of(t), t, ()) for t in texts]

@@ -70,7 +70,8 @@ class HuggingFace:
         )
         self._model = _text_tower(whole).to(device).eval().requires_grad_(False)
         self.layers: int = self._model.config.get_text_config().num_hidden_layers
-        self.model, self.pooling = model, pooling
+        self.model: str = model
+        self.pooling: Pooling = pooling
         self.layer = self._index(layer)
         self.revision = f"{commit}/max={max_tokens}/{dtype}/v{VERSION}"
         self.truncated = 0

@@ -100,7 +100,7 @@ def build(
     for report in fit_on:
         read.update(report.hash.encode())
     revision = f"{VERSION}-{read.hexdigest()[:16]}"
-    return LSA(terms, words, svd.components_, word_weight, revision)
+    return LSA(terms, words, np.asarray(svd.components_), word_weight, revision)
 
 
 def load(path: Path) -> LSA:

@@ -4,6 +4,7 @@ Each report is read once per teacher: vectors lie in a cache that all runs share
 killed run leaves whole.
 """
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,13 +62,13 @@ def embed(
             teacher, wanted, corpus.teachers / "vectors", progress, BATCH
         )
         if hasattr(teacher, "save"):  # so that the checkpoint can read new texts
+            place.mkdir(parents=True, exist_ok=True)
             teacher.save(place / STATE)  # pyright: ignore[reportAttributeAccessIssue]
-        identity = teachers.identity(teacher)
-        return _write(output, vectors, identity), {
+        return _write(output, vectors, teachers.facts(teacher)), {
             "reports": len(wanted),
             "embedded_now": embedded,
             "width": len(vectors[wanted[0].hash]),
-            "teacher": identity,
+            "teacher": teachers.identity(teacher),
             "truncated": getattr(teacher, "truncated", 0),
         }
 
@@ -81,6 +82,18 @@ def load(settings: Settings, recipe: Recipe) -> dict[str, npt.NDArray[np.float32
     return dict(zip(table["report_hash"].to_pylist(), matrix, strict=True))
 
 
+def teacher(settings: Settings, recipe: Recipe) -> dict[str, Any]:
+    """Which teacher the vectors are of: model, revision, layer, pooling."""
+    table = store.read_table(folder(settings, recipe) / "vectors.parquet", [])
+    return json.loads((table.schema.metadata or {})[b"teacher"])
+
+
+def state(settings: Settings, recipe: Recipe) -> Path | None:
+    """What a fitted teacher left, to read new texts with."""
+    path = folder(settings, recipe) / STATE
+    return path if path.is_file() else None
+
+
 def _reports(rows: list[dict[str, Any]], text: str) -> list[teachers.Report]:
     found = {
         r[f"{text}_hash"]: teachers.Report(
@@ -91,11 +104,11 @@ def _reports(rows: list[dict[str, Any]], text: str) -> list[teachers.Report]:
     return [found[h] for h in sorted(found)]
 
 
-def _write(path: Path, vectors: Mapping[str, npt.NDArray[np.float32]], identity: str) -> str:
+def _write(path: Path, vectors: Mapping[str, npt.NDArray[np.float32]], facts: dict[str, Any]) -> str:
     width = len(next(iter(vectors.values())))
     schema = pa.schema(
         [pa.field("report_hash", pa.string()), pa.field("vector", pa.list_(pa.float32(), width))],
-        metadata={"teacher": identity},
+        metadata={"teacher": json.dumps(facts)},
     )
     rows = [{"report_hash": h, "vector": v} for h, v in sorted(vectors.items())]
     return store.write_table(path, rows, schema)

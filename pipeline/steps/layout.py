@@ -103,6 +103,11 @@ class Corpus:
         return self.data_root / "report_embeddings"
 
     @property
+    def label_leak(self) -> Path:
+        """Probe scores of what the reports' words give away."""
+        return self.data_root / "label_leak"
+
+    @property
     def baselines(self) -> Path:
         return self.data_root / "baseline_scores"
 

@@ -178,17 +178,18 @@ def rows(
                     shared=score["shared_persons"] if score else 0,
                     learned=len(aligned & held.get(key, set())),
                     reason=score["reason"] if score else "no recording carries this label",
-                    after=_interval(after, key),
-                    before=_interval(before, key),
+                    after=interval(after, key),
+                    before=interval(before, key),
                     difference=difference(after, before, [key]),
-                    shortcut=_interval(shortcut, key),
+                    shortcut=interval(shortcut, key),
                     majority=score["majority"] if score else None,
                 )
             )
     return table
 
 
-def _interval(result: Result, key: Key) -> Interval | None:
+def interval(result: Result, key: Key) -> Interval | None:
+    """A score with its interval, or None where the task was not run."""
     score = result.scores.get(key)
     if score is None or score["auroc"] is None or math.isnan(score["auroc"]):
         return None

@@ -1,10 +1,14 @@
 """recordings table + template -> one clinical report per recording, in two versions.
 
-A template is a list of ``{% call sentence("a", "b") %}...{% endcall %}`` blocks. A block
-becomes a sentence only if every finding it names is recorded and not left out; inside it,
+A template is a list of ``{% call sentence("a", "b", part="who") %}...{% endcall %}`` blocks. A
+block becomes a sentence only if every finding it names is recorded and not left out; inside it,
 touching a finding that it does not name is an error. So each sentence is known to state
 exactly the findings it lists, a strict report is the same template with findings left out,
 and nothing can be said that the metadata do not say.
+
+``{{ order("who where", "where who") }}`` at the top declares the parts and the orders in which
+they may come. Order and phrasings follow from the recording's id and from nothing else that a
+strict report leaves out, so a strict text cannot give a label away by its form.
 """
 
 import hashlib
@@ -12,6 +16,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +29,10 @@ from pipeline.manifest import Manifest
 from pipeline.records import Value, unit_hash
 
 FOLDER = RESOURCES / "templates" / "reports"
+
+
+class NotRebuilt(ValueError):
+    """A report of the table that cannot be made again byte for byte."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +66,16 @@ class _Page:
 
     def __init__(self, recording_id: str, findings: Mapping[str, Finding], omit: frozenset[str]):
         self._id, self._findings, self._omit = recording_id, findings, omit
-        self._picks = 0
         self._open: tuple[str, ...] | None = None
-        self.sentences: list[Sentence] = []
+        self._parts: list[str] = []
+        self._said: list[tuple[str, Sentence]] = []
+
+    @property
+    def sentences(self) -> tuple[Sentence, ...]:
+        """In the chosen order; those of one part stay together as they stand in the template."""
+        if self._parts:
+            self._said.sort(key=lambda said: self._parts.index(said[0]))
+        return tuple(sentence for _, sentence in self._said)
 
     def look(self, name: str) -> Finding:
         """A finding, inside a sentence that names it."""
@@ -86,22 +102,45 @@ class _Page:
         """The source says of each named finding that it cannot tell."""
         return all(self.status(n) == "unknown" for n in names)
 
+    def known(self, *names: str) -> list[str]:
+        """Those of the named findings that are stated or stated absent, and not left out."""
+        return [n for n in names if self.has(n)]
+
     def pick(self, *phrasings: str) -> str:
-        """One phrasing, chosen by a hash of the recording id and the place in the template."""
+        """One phrasing: the one that wins a draw of its own words and the recording's id.
+
+        So a phrasing that is added or edited moves only the recordings that it wins or loses,
+        and what is said elsewhere in the report does not matter.
+        """
         if not phrasings:
             raise TemplateError("pick() needs a phrasing")
-        self._picks += 1
-        return phrasings[int(unit_hash(f"{self._id}#{self._picks}") * len(phrasings))]
+        return max(phrasings, key=lambda words: unit_hash(f"{self._id}#{words}"))
 
-    def sentence(self, *names: str, caller: Callable[[], str]) -> str:
+    def order(self, *orders: str) -> str:
+        """Declare the parts of the report, and choose the order in which they come."""
+        if self._parts or self._said:
+            raise TemplateError("order() comes once, before all sentences")
+        chosen = self.pick(*orders).split()
+        for parts in (o.split() for o in orders):
+            if len(set(parts)) < len(parts) or set(parts) != set(chosen):
+                raise TemplateError(f"each order names each part once; got {orders}")
+        self._parts = chosen
+        return ""
+
+    def sentence(self, *names: str, caller: Callable[[], str], part: str = "") -> str:
         """Add the block's text as a sentence about exactly these findings."""
+        if not names:
+            raise TemplateError("a sentence names the findings that it states; got none")
+        if part not in (self._parts or [""]):
+            declared = ", ".join(self._parts) or "none"
+            raise TemplateError(f"order() does not declare the part {part!r}; declared: {declared}")
         if all(self.status(n) != "not_recorded" for n in names):
             self._open = names
             text = " ".join(caller().split())
             self._open = None
             if text:
                 text = text[0].upper() + text[1:]
-                self.sentences.append(Sentence(text=text, findings=names))
+                self._said.append((part, Sentence(text=text, findings=names)))
         return ""
 
 
@@ -153,7 +192,9 @@ def render(
     context: dict[str, Any] = {
         "f": _Findings(page.look),
         "sentence": page.sentence,
+        "order": page.order,
         "pick": page.pick,
+        "known": page.known,
         "has": page.has,
         "unknown": page.unknown,
         "status": page.status,
@@ -164,8 +205,38 @@ def render(
         raise ValueError(f"templates/reports/{manifest.id}.j2: {error}") from error
     if stray := rest.strip():
         raise ValueError(f"templates/reports/{manifest.id}.j2: text outside a sentence: {stray!r}")
-    if not page.sentences:
+    sentences = page.sentences
+    if not sentences:
         raise ValueError(f"templates/reports/{manifest.id}.j2: no sentence for {recording_id}")
-    stated = dict.fromkeys(n for s in page.sentences for n in s.findings)
+    stated = dict.fromkeys(n for s in sentences for n in s.findings)
     terms = tuple(term for name in stated for term in findings[name].terms)
-    return Report(sentences=tuple(page.sentences), terms=terms)
+    return Report(sentences=sentences, terms=terms)
+
+
+def rebuild(
+    manifest: Manifest,
+    recording_id: str,
+    values: Mapping[str, Value],
+    *,
+    text: str,
+    version: str,
+    omit: Iterable[str] = (),
+    folder: Path = FOLDER,
+) -> Report:
+    """The report that a row of the reports table holds, made again from the row's findings.
+
+    Raises:
+        NotRebuilt: Templates of another version, or another text; says which and where.
+    """
+    here = template_version(manifest.id, folder)
+    if here != version:
+        raise NotRebuilt(f"{recording_id}: made by template {version}; the one here is {here}")
+    report = render(manifest, recording_id, values, omit, folder)
+    if report.text != text:
+        at = len(commonprefix([report.text, text]))
+        raise NotRebuilt(
+            f"{recording_id}: template {version} now gives another text from character {at}, "
+            f"{report.text[at : at + 30]!r} for {text[at : at + 30]!r}: the findings, the words "
+            f"of {manifest.id}.yaml or the report step have changed"
+        )
+    return report

@@ -22,16 +22,18 @@ from pipeline.manifest import Manifest
 from pipeline.settings import Settings
 from pipeline.steps import (
     embeddings,
+    label_leak,
     layout,
     page_datasets,
     page_figures,
+    page_leak,
     page_scores,
     store,
     training,
 )
 
 TEMPLATE = RESOURCES / "templates" / "results_page.html.j2"
-_CODE = (page_datasets, page_figures, page_scores, metrics, front_end, records)
+_CODE = (page_datasets, page_figures, page_leak, page_scores, metrics, front_end, records)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +43,16 @@ class _Sources:
     floor: Path
     run: Path
     vectors: Path
+    leak: Path
 
     @property
     def files(self) -> list[Path]:
-        results = (self.floor / "encoder", self.floor / "shortcut", self.run / "scores")
+        results = (
+            self.floor / "encoder",
+            self.floor / "shortcut",
+            self.run / "scores",
+            *(self.leak / source for source in label_leak.SOURCES),
+        )
         names = ("scores.parquet", "predictions.parquet")
         return [self.run / "history.json", *(place / n for place in results for n in names)]
 
@@ -61,6 +69,7 @@ def make(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) 
         floor=training.baseline_folder(settings, recipe),
         run=training.run_folder(settings, recipe, manifests),
         vectors=embeddings.folder(settings, recipe),
+        leak=corpus.label_leak,
     )
     stamps = {n: corpus.stamp(n) for n in ("subjects", "pairs", "shards")} | {
         n: place / "stamp.json" for n, place in vars(sources).items()
@@ -126,6 +135,7 @@ def _render(
         variants=page_scores.VARIANTS,
         verdict=verdict,
         floor=page_scores.gap(after, shortcut),
+        leak=page_leak.lines(sources.leak, manifests, settings.alignment),
         history=history,
         curves=page_figures.curves(history, run_facts["best_epoch"]),
         datasets=datasets,

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 import acula_model
-from acula_model import encoders, mels, probe, train
+from acula_model import encoders, features, mels, probe, train
 from acula_model.recipes import Recipe
 from pipeline import findings
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import embeddings, layout, pairs, shortcuts, store
+from pipeline.steps import card, embeddings, layout, pairs, score_files, shortcuts, store
 
 Progress = Callable[[str], None]
 
@@ -41,10 +40,10 @@ def baseline(
         model = train.Aligner(recipe, text_width=1).encoder
         windows = mels.load(corpus.shards, corpus.mels, model.front_end, progress)
         _probe(model, windows, rows, by_case, place / "encoder")
-        features = shortcuts.features(
+        heard_nothing = shortcuts.features(
             _table(corpus, "pairs"), _findings(corpus, settings), manifests
         )
-        _write_scores(place / "shortcut", *probe.run(features, rows, by_case))
+        score_files.write(place / "shortcut", *probe.run(heard_nothing, rows, by_case))
         facts = _summary(place / "encoder")
         return store.digest([facts, _summary(place / "shortcut")]), facts
 
@@ -94,10 +93,15 @@ def align(
             embeddings.gauge_pairs(rows, tasks),
             place,
             progress,
+            about={"teacher": embeddings.teacher(settings, recipe)},
+            teacher=embeddings.state(settings, recipe),
         )
         store.write_json(place / "history.json", result.history)
         encoder = train.checkpoint.load(result.folder).encoder
         _probe(encoder, windows, tasks, _by_case(settings, manifests), place / "scores")
+        card.write(
+            result.folder, rows, manifests, place / "scores", baseline_folder(settings, recipe)
+        )
         facts = _summary(place / "scores") | {
             "run": place.name,
             "best_epoch": result.best_epoch,
@@ -125,7 +129,7 @@ def _encoder(recipe: Recipe) -> list[Any]:
 def code() -> str:
     """Version of everything that decides a score, given its inputs."""
     return store.package_version(
-        acula_model, embeddings, findings, pairs, shortcuts, sys.modules[__name__]
+        acula_model, embeddings, findings, pairs, score_files, shortcuts, sys.modules[__name__]
     )
 
 
@@ -190,28 +194,15 @@ def _probe(
 ) -> None:
     wanted = {r["recording_id"] for r in task_rows}
     ids = [i for i, m in windows.meta.items() if m["recording_id"] in wanted]
-    found = train.embed(encoder.to(train.best_device()), windows, ids)
-    features = {windows.meta[i]["recording_id"]: v for i, v in found.items()}
+    vectors = features.embed(encoder.to(train.best_device()), windows, ids)
+    found = {windows.meta[i]["recording_id"]: v for i, v in vectors.items()}
     place.mkdir(parents=True, exist_ok=True)
     np.savez(
         place / "embeddings.npz",
-        ids=np.array(list(features)),
-        vectors=np.stack(list(features.values())),
+        ids=np.array(list(found)),
+        vectors=np.stack(list(found.values())),
     )
-    _write_scores(place, *probe.run(features, task_rows, by_case))
-
-
-def _write_scores(
-    place: Path, scores: list[probe.Score], predictions: list[probe.Prediction]
-) -> None:
-    place.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame([asdict(s) | {"counts": json.dumps(s.counts)} for s in scores])
-    for name, frame in (
-        ("scores", table),
-        ("predictions", pd.DataFrame([asdict(p) for p in predictions])),
-    ):
-        with store.finished(place / f"{name}.parquet") as temporary:
-            frame.to_parquet(temporary)
+    score_files.write(place, *probe.run(found, task_rows, by_case))
 
 
 def _summary(place: Path) -> dict[str, Any]:

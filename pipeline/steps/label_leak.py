@@ -1,0 +1,132 @@
+"""reports + task rows -> how well the words alone give each label away.
+
+A bag-of-words probe reads the label off the full and off the strict report. Beside it stands a
+probe on the findings that a strict report may state: what they give away (age alone tells
+ICBHI's COPD) is the dataset's doing, and the words must not give away more.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from acula_model import metrics, probe
+from pipeline import findings
+from pipeline.manifest import Manifest
+from pipeline.records import Value
+from pipeline.settings import Settings
+from pipeline.steps import layout, score_files, store
+
+# What a probe reads: words of the full report, of the strict one, and the findings left in it.
+SOURCES = ("full", "strict", "findings")
+# The most frequent words of the training texts; rarer ones are numbers and place names.
+MAX_WORDS = 800
+Row = Mapping[str, Any]
+Features = dict[str, npt.NDArray[np.float64]]
+
+
+def measure(
+    settings: Settings, manifests: Mapping[str, Manifest], progress: Callable[[str], None] = print
+) -> store.Outcome:
+    """Probe every task of the run's datasets from words and from the findings left."""
+    corpus = layout.Corpus(settings.data_root)
+    inputs = {
+        "pairs": store.version_at(corpus.stamp("pairs")),
+        "subjects": store.version_at(corpus.stamp("subjects")),
+        "manifests": {d: store.digest(manifests[d].model_dump()) for d in settings.alignment},
+        "code": store.code_version(probe, metrics, findings, score_files, sys.modules[__name__]),
+    }
+    place = corpus.label_leak
+
+    def work() -> tuple[str, dict[str, Any]]:
+        columns = ["recording_id", "dataset", "full_text", "strict_text"]
+        pairs = store.read_table(corpus.table("pairs"), columns).to_pylist()
+        tasks = store.read_table(corpus.table("task_rows")).to_pylist()
+        found: dict[str, tuple[list[Any], list[Any]]] = {s: ([], []) for s in SOURCES}
+        for dataset in settings.alignment:
+            manifest = manifests[dataset]
+            own = [p for p in pairs if p["dataset"] == dataset]
+            known = _findings(corpus.dataset(dataset))
+            for name, task in manifest.tasks.items():
+                rows = [r for r in tasks if r["task"] == f"{dataset}/{name}"]
+                by_case = [f"{dataset}/{name}"] if task.aggregate == "case" else []
+                train = {r["recording_id"] for r in rows if r["fold"] == "train"}
+                for source in SOURCES:
+                    if source == "findings":
+                        texts = {p["recording_id"]: known[p["recording_id"]] for p in own}
+                        features = terms(manifest, texts, train)
+                    else:
+                        words = {p["recording_id"]: p[f"{source}_text"] for p in own}
+                        features = bag_of_words(words, train)
+                    scores, predictions = probe.run(features, rows, by_case)
+                    found[source][0].extend(scores)
+                    found[source][1].extend(predictions)
+            progress(f"{dataset}: label leak of {len(manifest.tasks)} tasks measured")
+        for source, (scores, predictions) in found.items():
+            score_files.write(place / source, scores, predictions)
+        facts = {
+            s: {
+                x.task: round(x.auroc, 3)
+                for x in found[s][0]
+                if x.auroc is not None and x.variant == "subject_clean"
+            }
+            for s in SOURCES
+        }
+        return store.digest(facts), facts
+
+    outputs = [place / s / "scores.parquet" for s in SOURCES]
+    return store.cached(place / "stamp.json", inputs, outputs, work)
+
+
+def _findings(here: layout.Dataset) -> dict[str, dict[str, Value]]:
+    rows = store.read_table(here.recordings, ["recording_id", "findings"]).to_pylist()
+    return {r["recording_id"]: json.loads(r["findings"]) for r in rows}
+
+
+def bag_of_words(texts: Mapping[str, str], train: Iterable[str]) -> Features:
+    """Which of the training texts' most frequent words each text has.
+
+    Args:
+        texts: recording id -> text.
+        train: Recordings whose texts make the vocabulary.
+
+    Returns:
+        recording id -> [D] of zeros and ones; one constant column where no word was learned.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    learned = [texts[i] for i in sorted(train) if i in texts]
+    if not any(learned):
+        return {i: np.zeros(1) for i in texts}
+    vectorizer = CountVectorizer(token_pattern=r"[\w./-]+", binary=True, max_features=MAX_WORDS)
+    vectorizer.fit(learned)
+    table = vectorizer.transform(texts.values()).toarray().astype(np.float64)
+    return dict(zip(texts, table, strict=True))
+
+
+def terms(
+    manifest: Manifest, values: Mapping[str, Mapping[str, Value]], train: Iterable[str]
+) -> Features:
+    """What a strict report may state, without its words: codes, bands and exact numbers."""
+    allowed = set(manifest.findings) - manifest.strict_masks
+    said: dict[str, str] = {}
+    for key, found in values.items():
+        known = findings.resolve(manifest, found)
+        pieces = [t for n in sorted(allowed) for t in known[n].terms]
+        pieces += [f"{n}:{found[n]}" for n in sorted(allowed) if n in found]
+        said[key] = " ".join(p.replace(" ", "_") for p in pieces)
+    return _exact(said, train)
+
+
+def _exact(said: Mapping[str, str], train: Iterable[str]) -> Features:
+    columns = sorted({t for i in train if i in said for t in said[i].split()})
+    index = {t: n for n, t in enumerate(columns)}
+    table: Features = {}
+    for key, text in said.items():
+        vector = np.zeros(max(len(columns), 1))
+        vector[[index[t] for t in text.split() if t in index]] = 1
+        table[key] = vector
+    return table

@@ -1,0 +1,250 @@
+"""What every encoder promises, held for each name in the registry; a new one is tested by its line.
+
+Sizes are the real ones, with fewer blocks where a processor would take minutes.
+"""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from acula_model import checkpoint, encoders
+from acula_model.encoders.base import AudioEncoder
+from acula_model.encoders.preservation import PreservingEncoder
+from acula_model.front_end import MelFrontEnd
+
+FEWER_BLOCKS: dict[str, dict[str, Any]] = {
+    "ast": {"depth": 1},
+    "clap": {"depths": (1, 2, 1, 1)},
+    "opera_ct": {"depths": (1, 2, 1, 1)},
+    "opera_gt": {"depth": 2, "decoder_depth": 2},
+}
+# Attention is blind to what is added to all keys: such a bias gets rounding noise at most.
+BLIND = re.compile(r"\.(k_proj|key)\.bias$")
+
+
+@lru_cache(maxsize=1)
+def _built(name: str) -> AudioEncoder:
+    torch.manual_seed(0)
+    encoder = encoders.build(name, **FEWER_BLOCKS.get(name, {}))
+    encoder.remember()
+    return encoder
+
+
+@pytest.fixture(params=sorted(encoders.ENCODERS))
+def encoder(request: pytest.FixtureRequest) -> AudioEncoder:
+    """Of each name, in eval mode, with random weights."""
+    return copy.deepcopy(_built(request.param)).eval()
+
+
+def windows(encoder: AudioEncoder) -> torch.Tensor:
+    """[2, T, M] of a short and a long noise."""
+    rng, window = np.random.default_rng(0), encoder.front_end.window_samples
+    waves = [0.1 * rng.standard_normal(length) for length in (window // 2, window)]
+    return torch.cat([encoder.front_end.windows(wave) for wave in waves])
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return bool((one - other).norm() <= 1e-5 * other.norm())
+
+
+def test_shapes_determinism_and_batch_invariance(encoder: AudioEncoder):
+    mel_BTM = windows(encoder)
+    front_end = encoder.front_end
+    assert mel_BTM.shape == (2, front_end.frames, front_end.n_mels)
+    for mode in (False, True):  # in training too: alignment compares rows of one batch
+        encoder.train(mode)
+        with torch.no_grad():
+            together = encoder.embed(mel_BTM)
+            assert torch.equal(together, encoder.embed(mel_BTM))
+            alone = torch.cat([encoder.embed(clip[None]) for clip in mel_BTM])
+        assert together.shape == (2, encoder.width)
+        assert together.dtype == torch.float32
+        assert torch.isfinite(together).all()
+        assert close(together, alone)
+        assert not close(together[:1], together[1:2])
+    with pytest.raises(ValueError, match=r"takes \[B, "):
+        encoder.embed(mel_BTM[..., :-1])
+
+
+def test_tokens_have_the_width_of_embeddings(encoder: AudioEncoder):
+    mel_BTM = windows(encoder)
+    try:
+        with torch.no_grad():
+            tokens_BND = encoder.tokens(mel_BTM)
+    except NotImplementedError as error:
+        assert encoder.name in str(error)
+    else:
+        assert tokens_BND.shape[::2] == (2, encoder.width)
+        assert tokens_BND.shape[1] > 1
+
+
+def test_gradient_reaches_what_is_trained_and_nothing_else(encoder: AudioEncoder):
+    mel_BTM, names = windows(encoder), [n for n, _ in encoder.named_parameters()]
+
+    def reached() -> set[str]:
+        encoder.train().zero_grad(set_to_none=True)
+        loss, embedding_BD = encoder.masked_pass(mel_BTM, seeded())
+        (loss + (embedding_BD * torch.randn(encoder.width, generator=seeded())).sum()).backward()
+        found = {n: p.grad for n, p in encoder.named_parameters() if p.grad is not None}
+        return {n for n, grad in found.items() if grad.any() or BLIND.search(n)}
+
+    assert reached() == {n for n, p in encoder.named_parameters() if p.requires_grad}
+    frozen = set(names[: len(names) // 2])
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    assert reached() == set(names) - frozen
+    assert all(p.grad is None for n, p in encoder.named_parameters() if n in frozen)
+
+
+def test_modes_are_respected(encoder: AudioEncoder):
+    mel_BTM = windows(encoder)
+    for mode in (True, False):
+        encoder.train(mode)
+        modes = [m.training for m in encoder.modules()]
+        assert encoder.training == mode
+        assert mode in modes
+        assert mode or not any(modes)
+        before = {k: v.clone() for k, v in encoder.state_dict().items()}
+        with torch.no_grad():
+            encoder.embed(mel_BTM)
+            encoder.self_supervised_loss(mel_BTM, seeded())
+        assert [m.training for m in encoder.modules()] == modes
+        assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
+
+
+def test_own_objective_is_a_number_that_repeats(encoder: AudioEncoder):
+    mel_BTM = windows(encoder)
+    encoder.train()
+    with torch.no_grad():
+        first, again = (encoder.self_supervised_loss(mel_BTM, seeded()) for _ in range(2))
+        both, embedding_BD = encoder.masked_pass(mel_BTM, seeded())
+    assert first.shape == ()
+    assert first == again == both
+    assert torch.isfinite(first)
+    assert embedding_BD.shape == (2, encoder.width)
+
+
+def test_state_round_trip(encoder: AudioEncoder, tmp_path: Path):
+    mel_BTM = windows(encoder)
+    checkpoint.save(tmp_path / "a", encoder, {}, {})
+    found = checkpoint.load(tmp_path / "a").encoder
+    assert type(found) is type(encoder)
+    assert (found.front_end, found.config) == (encoder.front_end, encoder.config)
+    assert found.state_dict().keys() == encoder.state_dict().keys()
+    with torch.no_grad():
+        assert torch.equal(found.embed(mel_BTM), encoder.embed(mel_BTM))
+
+
+@pytest.mark.parametrize("share", [0.001, 0.6, 1.0, 2.5])
+def test_recordings_of_any_length_are_the_mean_over_their_windows(
+    encoder: AudioEncoder, share: float
+):
+    front_end = encoder.front_end
+    length = int(share * front_end.window_samples)
+    wave = 0.1 * np.random.default_rng(0).standard_normal(length)
+    with torch.no_grad():
+        cut = front_end.windows(wave)
+        assert cut.shape == (max(1, round(share + 0.1)), front_end.frames, front_end.n_mels)
+        want = encoder.embed(cut).mean(0, keepdim=True)
+        assert close(encoder.embed_recordings([wave], front_end.sample_rate), want)
+
+
+def test_what_is_lossless_is_converted_and_the_rest_refused(encoder: AudioEncoder):
+    rate = encoder.front_end.sample_rate
+    pcm = np.random.default_rng(0).integers(-3_000, 3_000, rate // 2).astype(np.int16)
+    with torch.no_grad():
+        both = encoder.embed_recordings([pcm, pcm[:, None].repeat(2, axis=1)], rate)
+        want = encoder.embed_recordings([pcm / np.float32(32_768)], rate)
+        assert close(both, want.expand(2, -1))
+        assert torch.isfinite(encoder.embed_recordings([pcm], rate // 2)).all()
+    for bad in (pcm[:0], np.zeros(rate), np.full(rate, np.nan), pcm.reshape(-1, 2)):
+        with pytest.raises(ValueError):
+            encoder.embed_recordings([bad], rate)
+    with pytest.raises(ValueError, match="resample it first"):
+        encoder.embed_recordings([pcm], 2 * rate)
+
+
+def test_description_is_json_that_says_weights_and_windows(encoder: AudioEncoder):
+    said = json.loads(json.dumps(encoder.description))
+    assert said["encoder"] == encoder.name
+    assert said["parameters"] == sum(p.numel() for p in encoder.parameters())
+    assert said["weights"]["source"] == "random"
+    assert re.search(r"\d s.*mean over all", said["windows"])
+    assert said["front_end"]["key"] == encoder.front_end.key
+    if encoder.name != "opera_gt_small":
+        assert encoder.published is not None
+        assert encoder.published.licence
+
+
+def test_preservation_starts_at_zero_grows_and_teaches_the_encoder_only(encoder: AudioEncoder):
+    if not isinstance(encoder, PreservingEncoder):
+        pytest.skip(f"{encoder.name} has an objective of its own")
+    encoder.train()
+    mel_BTM = windows(encoder)[:1]
+    assert encoder.preservation_loss(mel_BTM).item() == 0
+    values: list[float] = []
+    for _ in range(3):  # a walk in one direction
+        with torch.no_grad():
+            for parameter in encoder.parameters():
+                way = torch.linspace(-1, 1, parameter.numel()).view_as(parameter)
+                parameter += 0.02 * parameter.abs().mean() * way
+            values.append(encoder.preservation_loss(mel_BTM).item())
+    assert 0 < values[0] < values[1] < values[2]
+    encoder.preservation_loss(mel_BTM).backward()
+    assert any(p.grad is not None and p.grad.any() for p in encoder.parameters())
+    (original,) = encoder._original
+    assert all(p.grad is None and not p.requires_grad for p in original.parameters())
+    assert not any(m.training for m in original.modules())
+    assert not any("original" in key for key in encoder.state_dict())
+    encoder.remember()  # the encoder as it is now, and without an original of its own
+    assert encoder.preservation_loss(mel_BTM).item() == 0
+    assert encoder._original[0]._original == []
+    encoder._original.clear()
+    with pytest.raises(RuntimeError, match="remember"):
+        encoder.self_supervised_loss(mel_BTM, seeded())
+
+
+def test_batch_norms_follow_the_batches_when_trained_from_scratch():
+    encoder = encoders.build("opera_ce", frozen_statistics=False).train()
+    norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert all(norm.training and norm.momentum == 0.01 for norm in norms)
+    encoder.embed(windows(encoder))
+    assert all(norm.num_batches_tracked == 1 for norm in norms)
+
+
+def test_a_front_end_of_another_kind_or_shape_is_refused():
+    for name in sorted(encoders.ENCODERS):
+        with pytest.raises((TypeError, ValueError)):
+            encoders.build(name, front_end=MelFrontEnd(n_mels=32), **FEWER_BLOCKS.get(name, {}))
+        with pytest.raises(TypeError):
+            encoders.build(name, no_such_setting=1)
+
+
+def test_names_cost_nothing_until_they_are_built():
+    code = (
+        "import sys, time; start = time.perf_counter()\n"
+        "import acula_model, acula_model.encoders, acula_model.front_end, acula_model.recipes\n"
+        "print(time.perf_counter() - start)\n"
+        "assert not {'torch', 'transformers', 'librosa'} & sys.modules.keys()"
+    )
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", code]
+    runs = [
+        subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        for _ in range(3)
+    ]
+    assert min(float(run.stdout) for run in runs) < 0.3
