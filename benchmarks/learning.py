@@ -67,7 +67,7 @@ def train_arm(arm: str, seed: int, settings: configuration.Settings) -> tuple[st
     """Train and probe one arm from one seed; runs in a worker with one thread."""
     import torch
 
-    from acula_model import mels, probe, train
+    from acula_model import features, mels, probe, train
     from pipeline.steps import embeddings, training
 
     torch.set_num_threads(1)
@@ -96,15 +96,15 @@ def train_arm(arm: str, seed: int, settings: configuration.Settings) -> tuple[st
         model = train.checkpoint.load(result.folder).encoder
     wanted = {t["recording_id"] for t in tasks}
     ids = [i for i, m in windows.meta.items() if m["recording_id"] in wanted]
-    vectors = train.embed(model, windows, ids)
-    features = {windows.meta[i]["recording_id"]: v for i, v in vectors.items()}
+    vectors = features.embed(model, windows, ids)
+    found = {windows.meta[i]["recording_id"]: v for i, v in vectors.items()}
     by_case = [
         f"{d}/{n}"
         for d, m in load_all().items()
         for n, t in m.tasks.items()
         if t.aggregate == "case"
     ]
-    _, predictions = probe.run(features, tasks, by_case)
+    _, predictions = probe.run(found, tasks, by_case)
     return arm, seed, predictions
 
 

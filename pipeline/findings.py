@@ -50,7 +50,8 @@ def resolve(manifest: Manifest, values: Mapping[str, Value]) -> dict[str, Findin
     if strangers := [name for name in values if name not in manifest.findings]:
         raise UnknownCode(f"{manifest.id}: no finding {strangers} in the manifest")
     return {
-        name: _finding(name, spec, values.get(name)) for name, spec in manifest.findings.items()
+        name: _finding(name, spec, values.get(name, spec.always))
+        for name, spec in manifest.findings.items()
     }
 
 

@@ -19,6 +19,7 @@ from pipeline.sources import (
     Strict,
     Unpacking,
 )
+from pipeline.vocabulary import Authority, Concept
 
 FOLDER = RESOURCES / "datasets_manifest"
 
@@ -51,7 +52,12 @@ class FindingSpec(Strict):
     heard: bool = Field(
         False, description="somebody heard it in the sound; kept from the probe that hears none"
     )
-    stated_by: str | None = Field(None, description="self-report, expert, echocardiography, ...")
+    concept: Concept | None = Field(None, description="what it is, in the words of all datasets")
+    stated_by: Authority | None = Field(None, description="whose word it is")
+    always: str | float | None = Field(
+        None, description="the publisher says it of all recordings, so that no row repeats it"
+    )
+    snomed: dict[str, str] = Field({}, description="SNOMED CT concept of a code, where certain")
 
     @model_validator(mode="after")
     def _consistent(self) -> "FindingSpec":
@@ -60,6 +66,10 @@ class FindingSpec(Strict):
                 raise ValueError("a finding of kind code needs words")
             if strangers := [c for c in self.absent + self.unknown if c not in self.words]:
                 raise ValueError(f"absent/unknown codes without a word: {strangers}")
+            if strangers := [c for c in self.snomed if c not in self.words]:
+                raise ValueError(f"SNOMED CT concepts of codes without a word: {strangers}")
+            if self.always is not None and self.always not in self.words:
+                raise ValueError(f"no word for what is always so: {self.always}")
         elif self.words or self.absent or self.unknown:
             raise ValueError(f"words, absent and unknown do not apply to kind {self.kind}")
         if self.kind == "number" and self.unit is None:

@@ -1,6 +1,7 @@
 """Environment variables and acula.toml -> one typed Settings object; a misspelling is an error."""
 
 import os
+import re
 from pathlib import Path
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from pydantic_settings import (
 
 from acula_model.recipes import RECIPES
 from pipeline.manifest import load_all
+from pipeline.rewriter_address import parse
 
 FILE = Path("acula.toml")
 PREFIX = "ACULA_"
@@ -89,6 +91,17 @@ class Settings(BaseSettings):
     workers: int | None = Field(
         None, ge=1, description="processes for data work; default all cores"
     )
+    rewriter: str = Field(
+        "none",
+        description="language model that puts reports into other words: `none`, "
+        "`https://host/v1#model`, `local:owner/name@commit` or `local:/folder`",
+    )
+    rewriter_key_variable: str | None = Field(
+        None, description="name of the environment variable that holds the endpoint's key"
+    )
+    rewrites_per_minute: int = Field(
+        60, ge=1, le=60_000, description="requests that the endpoint gets in a minute at most"
+    )
     executor: Literal["in_process", "multiprocess"] = Field(
         "in_process", description="Dagster executor; data steps use all cores in either"
     )
@@ -122,6 +135,22 @@ class Settings(BaseSettings):
             _known([dataset])
             load_all()[dataset].edition(edition)
         return tuple(pairs)
+
+    @field_validator("rewriter")
+    @classmethod
+    def _rewriter(cls, value: str) -> str:
+        parse(value)
+        return value
+
+    @field_validator("rewriter_key_variable")
+    @classmethod
+    def _key_variable(cls, value: str | None) -> str | None:
+        # The value is not repeated: a key may have been put here by mistake.
+        if value is not None and not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", value):
+            raise ValueError("this is the name of a variable, never the key itself")
+        if value is not None and value.upper().startswith(PREFIX):
+            raise ValueError(f"variables that begin with {PREFIX} are settings; take another name")
+        return value
 
     def archive_of(self, dataset: str) -> str:
         """Where a dataset's archive comes from: ``sample``, ``download`` or its own folder."""

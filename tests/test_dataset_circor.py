@@ -112,7 +112,7 @@ def test_no_report_says_more_than_the_metadata(archive: Path):
         if f["murmur"] == "Unknown":
             assert not ASSERTS.search(full), full
         if f["murmur_here"] == "not_heard_here":
-            assert re.search(r"No murmur was heard at this site|not at this site", full), full
+            assert re.search(r"no murmur was heard at this site|not at this site", full, re.I), full
             assert "grade" not in full
 
 
@@ -240,40 +240,42 @@ PREGNANT: dict[str, Value] = {
     "outcome": "Normal",
 }  # fmt: skip
 ELSEWHERE = HEARD | {"site": "PV", "murmur_here": "not_heard_here", "heart_rate": 99.6}
+GIRL = "This is a phonocardiogram of a female child."
+BUILD = "The patient is 98 cm tall and weighs 15.9 kg."
+RATE = "The annotated cycles give a heart rate of about {} per minute."
 TEXTS = [
     (
         HEARD,
-        "Phonocardiogram of a female child. Height 98 cm, weight 15.9 kg. This recording was taken "
-        "over the tricuspid area. Annotated heart rate about 112 per minute. A harsh, high-pitched "
-        "holosystolic murmur is heard here, grade III/VI, with a plateau shape. A murmur was heard "
-        "over the mitral and tricuspid areas, loudest at this site. Clinical outcome, as judged by "
-        "a medical expert: abnormal.",
-        "Phonocardiogram of a female child. Height 98 cm, weight 15.9 kg. This recording was taken "
-        "over the tricuspid area. Annotated heart rate about 112 per minute.",
+        f"{GIRL} Heart sounds over the tricuspid area. A murmur was heard at this site; the "
+        "patient's "
+        "murmur is harsh, high-pitched and holosystolic, grade III/VI, with a plateau shape. Sites "
+        "with the murmur: the mitral and tricuspid areas; it was loudest at this site. "
+        f"{RATE.format(112)} {BUILD} Clinical outcome, as judged by a medical expert: abnormal.",
+        f"{GIRL} Heart sounds over the tricuspid area. {RATE.format(112)} {BUILD}",
     ),
     (
         ELSEWHERE,
-        "Phonocardiogram of a female child. Height 98 cm, weight 15.9 kg. This recording was taken "
-        "over the pulmonary area. Annotated heart rate about 100 per minute. No murmur was heard "
-        "at this site; the patient has a murmur elsewhere, over the mitral and tricuspid areas. "
-        "The overall clinical outcome was judged abnormal by a medical expert.",
-        "Phonocardiogram of a female child. Height 98 cm, weight 15.9 kg. This recording was taken "
-        "over the pulmonary area. Annotated heart rate about 100 per minute.",
+        f"{GIRL} Heart sounds over the pulmonary area. A murmur was heard at other sites only, "
+        f"over the mitral and tricuspid areas, not at this site. {RATE.format(100)} {BUILD} "
+        "Clinical outcome, "
+        "as judged by a medical expert: abnormal.",
+        f"{GIRL} Heart sounds over the pulmonary area. {RATE.format(100)} {BUILD}",
     ),
     (
         DIASTOLIC,
-        "Heart sounds of a male patient. Recorded over another auscultation site. There is a "
-        "blowing, low-pitched early diastolic murmur of grade I/IV with a decrescendo shape. A "
-        "murmur was heard over the aortic and pulmonary areas and another auscultation site, "
-        "loudest at this site.",
-        "Heart sounds of a male patient. Recorded over another auscultation site.",
+        "This is a phonocardiogram of a male patient. Heart sounds over another auscultation site. "
+        "At this site there is a blowing, low-pitched early diastolic murmur of grade I/IV with a "
+        "decrescendo shape. Sites with the murmur: the aortic and pulmonary areas and another "
+        "auscultation site; it was loudest at this site.",
+        "This is a phonocardiogram of a male patient. Heart sounds over another auscultation site.",
     ),
     (
         PREGNANT,
-        "Phonocardiogram of a pregnant patient. Recorded over the aortic area. The annotator could "
-        "not decide whether there is a murmur. A medical expert rated the clinical outcome as "
-        "normal.",
-        "Phonocardiogram of a pregnant patient. Recorded over the aortic area.",
+        "This is a phonocardiogram of a pregnant female patient. Heart sounds over the aortic "
+        "area. The presence of a murmur is indeterminate. Clinical outcome, as judged by a medical "
+        "expert: normal.",
+        "This is a phonocardiogram of a pregnant female patient. Heart sounds over the aortic "
+        "area.",
     ),
 ]
 

@@ -276,43 +276,58 @@ def test_a_full_and_a_strict_report():
         "quality_3": "good", "cough_type_3": "unknown", "signs_3": ("nothing",),
         "diagnosis_3": "healthy_cough", "severity_3": "pseudocough",
     }  # fmt: skip
-    assert report(**told) == (
-        "Crowdsourced cough recording of an 18-year-old female participant. By self-report, the "
-        "participant had COVID-19. They reported fever or muscle pain but no other respiratory "
-        "condition. Expert 2 judged the cough wet and noted dyspnea and wheezing (recording "
-        "quality: acceptable). Expert 2 put it down to an obstructive disease and graded the "
-        "cough as severe. Expert 3 could not tell whether the cough was dry or wet and noted "
-        "nothing specific (recording quality: good). Expert 3 considered it a healthy cough and "
-        "called it a pseudocough."
+    reported = (
+        "By self-report, the participant had COVID-19. By self-report, the participant had fever "
+        "or muscle pain but no other respiratory condition. "
     )
+    who = "The cough recording was crowdsourced from an 18-year-old female participant. "
+    assert report(**told) == (
+        f"{reported}{who}Expert 2: quality acceptable; wet cough; dyspnea and wheezing; "
+        "obstructive "
+        "disease; severe. Expert 3: quality good; cough type unclear; no specific sign; healthy "
+        "cough; pseudocough."
+    )
+    strict = reported.partition(". ")[2] + who.replace("female ", "")
     assert report(SPEC.strict_masks, **told) == (
-        "Crowdsourced cough recording of an 18-year-old participant. The participant reported "
-        "fever or muscle pain but no respiratory condition. Expert 2 called the cough wet and "
-        "noted dyspnea and wheezing (recording quality: acceptable). Expert 3 could not tell "
-        "whether the cough was dry or wet and found nothing specific (recording quality: good)."
+        f"{strict}Expert 2: quality acceptable; wet cough; dyspnea and wheezing. Expert 3: quality "
+        "good; cough type unclear; no specific sign."
+    )
+    alone = {k: v for k, v in told.items() if not k.endswith("_3")}
+    heard = (
+        "Expert 2 rated the recording quality as acceptable, called the cough wet, noted dyspnea "
+        "and wheezing, attributed the cough to an obstructive disease, and graded the cough as "
+        "severe."
+    )
+    assert report(**alone) == reported + who + heard
+    assert report(SPEC.strict_masks, **alone) == (
+        strict + heard.partition(", attributed")[0].replace("noted", "and noted") + "."
     )
 
 
 def test_reports_of_unknown_and_missing_values():
-    nothing = "A participant's recording; an automatic detector found a cough (probability 0.999)."
-    assert report(cough_detected=0.9994) == nothing
-    assert report(SPEC.strict_masks, cough_detected=0.9994, status="healthy") == nothing
+    nothing = (
+        "In this crowdsourced recording, an automatic detector found a cough with a probability of "
+    )
+    assert report(cough_detected=0.9994) == nothing + "0.9994."
+    strict = report(SPEC.strict_masks, cough_detected=0.9994, status="healthy")
+    assert strict == nothing + "0.9994."
     assert report(cough_detected=0.9, sex="other", status="symptomatic") == (
-        "Crowdsourced cough recording of a participant who gave their sex as other. "
-        "By self-report, the participant had symptoms."
+        "By self-report, the participant was symptomatic. The cough recording was crowdsourced "
+        "from "
+        f"a participant (sex: other). {nothing}0.9."
     )
     heard_none = {"quality_1": "no_cough", "cough_type_1": "dry", "diagnosis_1": "healthy_cough"}
     assert report(cough_detected=0.9, age=9.0, **heard_none) == (
-        "Crowdsourced cough recording of a 9-year-old participant. "
+        "The cough recording was crowdsourced from a 9-year-old participant. "
         "Expert 1 heard no cough in the recording."
     )
+    man = "The cough recording was crowdsourced from a male participant. "
     ungraded = {"quality_1": "poor", "diagnosis_1": "COVID-19", "severity_1": "unknown"}
     assert report(cough_detected=0.9, sex="male", **ungraded) == (
-        "Crowdsourced cough recording of a male participant. Expert 1 rated the recording quality "
-        "as poor. Expert 1 put it down to COVID-19 and could not tell the severity."
+        f"{man}Expert 1 rated the recording quality as poor, attributed the cough to COVID-19 and "
+        "could not tell the severity."
     )
     graded = {"quality_3": "good", "severity_3": "mild"}
     assert report(cough_detected=0.9, sex="male", **graded) == (
-        "Crowdsourced cough recording of a male participant. Expert 3 rated the recording quality "
-        "as good. Expert 3 graded the cough as mild."
+        f"{man}Expert 3 rated the recording quality as good and graded the cough as mild."
     )

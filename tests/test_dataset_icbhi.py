@@ -209,10 +209,11 @@ FULL: dict[str, Value] = {
 
 
 FULL_TEXT = (
-    "Chest auscultation of a 70-year-old female patient. The body mass index is 28.5 kg/m2. "
-    "Recorded over the left anterior chest with a 3M Littmann 3200 electronic stethoscope in "
-    "sequential single-channel acquisition. Crackles are heard in 3 and wheezes in 10 of 14 "
-    "breathing cycles. The diagnosis is chronic obstructive pulmonary disease."
+    "The lung sounds are those of a 70-year-old female patient. The sound was recorded over the "
+    "left anterior chest with a 3M Littmann 3200 electronic stethoscope, in sequential "
+    "single-channel acquisition. Crackles were annotated in 3 and wheezes in 10 of 14 breathing "
+    "cycles. Body mass index: 28.5 kg/m2. The recorded diagnosis is chronic obstructive pulmonary "
+    "disease."
 )
 
 
@@ -220,7 +221,7 @@ def test_report_of_a_patient():
     assert render(MANIFEST, "icbhi/104_1b1_Al_sc_Litt3200", FULL).text == FULL_TEXT
     strict = render(MANIFEST, "icbhi/104_1b1_Al_sc_Litt3200", FULL, MANIFEST.strict_masks).text
     assert strict == FULL_TEXT.removesuffix(
-        " The diagnosis is chronic obstructive pulmonary disease."
+        " The recorded diagnosis is chronic obstructive pulmonary disease."
     )
 
 
@@ -228,9 +229,9 @@ def test_report_of_a_patient_of_whom_nothing_is_known():
     known = {k: v for k, v in FULL.items() if k not in ("age", "sex", "bmi")}
     known |= {"crackle_cycles": 0, "wheeze_cycles": 0, "diagnosis": "Healthy"}
     assert render(MANIFEST, "icbhi/223_1b1_Al_sc_Litt3200", known).text == (
-        "The sound was recorded over the left anterior chest with a 3M Littmann 3200 electronic "
-        "stethoscope in sequential single-channel acquisition. No crackles or wheezes were "
-        "annotated in 14 breathing cycles. The patient is recorded as healthy."
+        "The patient is recorded as healthy. Recorded over the left anterior chest with a 3M "
+        "Littmann 3200 electronic stethoscope in sequential single-channel acquisition. No "
+        "crackles or wheezes were annotated in 14 breathing cycles."
     )
 
 
@@ -238,11 +239,13 @@ def test_report_of_a_patient_of_whom_nothing_is_known():
     ("counts", "text"),
     [
         ((1, 1, 1), "There are crackles and wheezes in the only annotated breathing cycle."),
-        ((2, 2, 0), "There are crackles in both breathing cycles; no wheezes were annotated."),
-        ((5, 5, 2), "There are crackles in all five breathing cycles and wheezes in two."),
-        ((5, 1, 5), "There are wheezes in all five breathing cycles and crackles in one."),
-        ((12, 1, 3), "There are crackles in 1 and wheezes in 3 of 12 breathing cycles."),
-        ((1, 0, 0), "Neither crackles nor wheezes were annotated in one breathing cycle."),
+        ((2, 2, 0), "Crackles were annotated in both breathing cycles, but no wheezes."),
+        ((5, 5, 2), "Crackles were annotated in all five breathing cycles and wheezes in two."),
+        ((5, 1, 5), "Wheezes were annotated in all five breathing cycles and crackles in one."),
+        ((12, 1, 3), "Crackles were annotated in 1 and wheezes in 3 of 12 breathing cycles."),
+        ((1, 0, 0), "The only breathing cycle was annotated without crackles or wheezes."),
+        ((4, 0, 2), "Wheezes were annotated in two of four breathing cycles, but no crackles."),
+        ((12, 0, 0), "No crackles or wheezes were annotated in 12 breathing cycles."),
     ],
 )
 def test_cycles_in_words(counts: tuple[int, int, int], text: str):
@@ -253,9 +256,8 @@ def test_cycles_in_words(counts: tuple[int, int, int], text: str):
 def test_report_of_an_infant():
     infant: dict[str, Value] = {"age": 0.75, "sex": "F", "weight": 9.8, "height": 73.0}
     assert render(MANIFEST, "icbhi/102_1b1_Ar_sc_Meditron", infant).text == (
-        "Chest auscultation of a 9-month-old female patient. The child weighs 9.8 kg, height 73 cm."
+        "The lung sounds are those of a 9-month-old female patient. The patient weighs 9.8 kg and "
+        "is 73 cm tall."
     )
     del infant["height"]
-    assert render(MANIFEST, "icbhi/102_1b1_Ar_sc_Meditron", infant).text.endswith(
-        "The child weighs 9.8 kg."
-    )
+    assert render(MANIFEST, "icbhi/102_1b1_Ar_sc_Meditron", infant).text.endswith(" Weight 9.8 kg.")

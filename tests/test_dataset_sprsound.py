@@ -318,8 +318,8 @@ CHILD: dict[str, Value] = {
 
 
 WHO = (
-    "Lung auscultation of an 11-year-old female child. Recorded over the right posterior chest. "
-    "Diagnosis: other respiratory disease, not further specified."
+    "Auscultation of the lungs of an 11-year-old female child. Diagnosis: other respiratory "
+    "disease, not further specified. Recorded over the right posterior chest."
 )
 INFANT: dict[str, Value] = {
     "age": 0.2, "location": "p6", "disease": "Control Group", "record": "Normal",
@@ -332,24 +332,25 @@ INFANT: dict[str, Value] = {
     [
         (
             {},
-            f"{WHO} Of four annotated breath sounds, one was normal and three had fine crackles. "
-            "The recording as a whole was labelled as containing discontinuous adventitious "
-            "sounds. Adventitious lung sounds are present.",
+            f"{WHO} Overall label of the recording: discontinuous adventitious sounds. The "
+            "annotation "
+            "shows adventitious lung sounds: of four breath sounds, one was normal and three had "
+            "fine crackles.",
         ),
         (
             INFANT,
-            "Lung auscultation of a 2-month-old female child. Recorded at an additional position. "
-            "The child belongs to the control group. Two breath sounds were annotated; both were "
-            "normal. The recording as a whole was labelled normal. Adventitious lung sounds were "
-            "not annotated.",
+            "Auscultation of the lungs of a female infant aged about 2 months. The patient belongs "
+            "to the control group. Recorded at an additional position, of which the place on the "
+            "chest is not stated. As a whole, the recording was judged normal. No adventitious "
+            "lung sounds were annotated: both breath sounds were normal.",
         ),
         (
             {"record": "CAS", "normal_events": 0, "fine_crackles": 0, "wheezes_with_crackles": 1,
              "label_conflict": True},
-            f"{WHO} One breath sound was annotated; it had wheezing and crackles. The recording as "
-            "a whole was labelled as containing continuous adventitious sounds. Adventitious lung "
-            "sounds are present. The label of the whole recording and those of its breath sounds "
-            "do not agree.",
+            f"{WHO} Overall label of the recording: continuous adventitious sounds. The label of "
+            "the "
+            "whole recording contradicts those of its breath sounds. The annotation shows "
+            "adventitious lung sounds: the only breath sound had wheezes with crackles.",
         ),
     ],
 )  # fmt: skip
@@ -360,8 +361,8 @@ def test_reports(changes: dict[str, Value], text: str):
 def test_a_poor_recording_is_said_to_be_poor_and_nothing_else():
     poor = {k: CHILD[k] for k in ("age", "sex", "location")} | {"record": "Poor Quality"}
     assert render(MANIFEST, "sprsound/x", poor).text == (
-        "Lung auscultation of an 11-year-old female child. Recorded over the right posterior "
-        "chest. The recording was judged to be of poor quality."
+        "Auscultation of the lungs of an 11-year-old female child. Recorded over the right "
+        "posterior chest. Overall label of the recording: poor quality."
     )
 
 

@@ -241,28 +241,36 @@ def test_a_full_and_a_strict_report():
         "recruitment_source": "REACT",
     }  # fmt: skip
     strict = (
-        "Exhalation of a female participant aged 18 to 44. By self-report, the participant is an "
-        "ex-smoker. They reported asthma but no other respiratory condition. Self-reported "
-        "symptoms: a new continuous cough and fever."
+        "The participant reported a new continuous cough and fever. The participant reported "
+        "asthma but no other respiratory condition. The recording holds an exhalation of a female "
+        "participant aged 18 to 44 in an online survey. By self-report, the participant is an "
+        "ex-smoker."
     )
     assert report(SPEC.strict_masks, **told) == strict
     assert report(**told) == strict + (
-        " SARS-CoV-2 PCR test: positive. Its mean cycle threshold (Ct) was 21.5. "
-        "Tests for influenza A and B were negative."
+        " The linked SARS-CoV-2 PCR test was positive. Its mean cycle threshold (Ct) was 21.5. "
+        "Tests for influenza A and B were both negative."
     )
+    every = set(SPEC.findings["symptoms"].words) - {"none", "prefer_not_to_say"}
+    long = report(**told | {"symptoms": tuple(sorted(every))})
+    assert "influenza" not in long and "(Ct) was 21.5" in long  # room for the symptoms
 
 
 def test_reports_of_unknown_and_missing_values():
-    assert report(sound="three_cough") == "Three volitional coughs of a participant."
+    assert report(sound="three_cough") == (
+        "The recording holds three volitional coughs of a participant in an online survey, through "
+        "the web browser of their own device."
+    )
     unknown = {
         "sound": "cough", "sex": "Unknown", "age": "65+", "smoker_status": "Prefer not to say",
         "symptoms": ("prefer_not_to_say",), "covid_test_result": "Unknown/Void",
         "covid_test_method": "LAMP",
     }  # fmt: skip
     assert report(**unknown) == (
-        "Volitional cough of a participant aged 65 or over. The participant preferred not to say "
-        "whether they smoke. They preferred not to say whether they had symptoms. The result of "
-        "the SARS-CoV-2 LAMP test is unknown or void."
+        "The participant preferred not to say whether they had symptoms. The recording holds a "
+        "volitional cough of a participant of unknown sex aged 65 or over in an online survey, "
+        "through the web browser of their own device. Asked about smoking, the participant "
+        "preferred not to say. The result of the linked SARS-CoV-2 LAMP test is unknown or void."
     )
     partial = {
         "sound": "cough", "sex": "Male", "other_respiratory_condition": True,
@@ -270,7 +278,8 @@ def test_reports_of_unknown_and_missing_values():
         "influenza_a_test_result": "Positive", "influenza_b_test_result": "Negative",
     }  # fmt: skip
     assert report(**partial) == (
-        "Volitional cough of a male participant. They reported a respiratory condition other than "
-        "asthma. They reported no symptoms. The SARS-CoV-2 test was negative. The influenza A "
-        "test was positive, the influenza B test negative."
+        "The participant reported no symptoms. By self-report, the participant has a respiratory "
+        "condition other than asthma. The recording holds a volitional cough of a male participant "
+        "in an online survey. The linked SARS-CoV-2 test was negative. The influenza A test was "
+        "positive, the influenza B test negative."
     )

@@ -160,42 +160,49 @@ def test_real_rows(tmp_path: Path):
     assert found["ZCH0802"].findings["diagnosis"] == "VSD"
 
 
+WHERE = (
+    "Auscultation with a ChildCare G-100 stethoscope at the left sternal border, at the second to "
+    "third rib."
+)
+
+
 @pytest.mark.parametrize(
     ("days", "age"),
     [
-        (0, "newborn boy on the day of birth"),
-        (1, "newborn boy, one day old"),
-        (27, "newborn boy, 27 days old"),
-        (28, "infant boy, aged about one month"),
-        (276, "infant boy, aged about nine months"),
-        (365, "boy, aged about one year"),
-        (2310, "boy, aged about six years"),
-        (5045, "adolescent boy, aged about 14 years"),
+        (0, "newborn, recorded on the day of birth"),
+        (1, "newborn, one day old"),
+        (27, "newborn, 27 days old"),
+        (28, "infant, aged about one month"),
+        (276, "infant, aged about nine months"),
+        (365, "child, aged about one year"),
+        (2310, "child, aged about six years"),
+        (5045, "adolescent, aged about 14 years"),
     ],
 )
 def test_ages_are_no_more_exact_than_they_were_noted(days: int, age: str):
     text = render(MANIFEST, "zchsound/ZCH0001", {"sex": "M", "age_days": days}).text
-    assert text == f"Heart sounds of {'an' if age[0] in 'ai' else 'a'} {age}."
+    assert text == f"{WHERE} The patient is a male {age}."
+    alone = render(MANIFEST, "zchsound/ZCH0001", {"age_days": days}).text
+    assert alone == f"{WHERE} The patient is {'an' if age[0] in 'ai' else 'a'} {age}."
 
 
 TEXTS: list[tuple[dict[str, Value], str, str]] = [
     (
         {"sex": "F", "age_days": 3, "recording_set": "noise", "diagnosis": "PFO"},
-        "Heart sounds of a newborn girl, three days old. Classed as a noisy recording. On "
-        "echocardiography there is a patent foramen ovale.",
-        "Heart sounds of a newborn girl, three days old. Classed as a noisy recording.",
+        f"{WHERE} Quality class: noisy. The patient is a female newborn, three days old. "
+        "Echocardiography: a patent foramen ovale.",
+        f"{WHERE} Quality class: noisy. The patient is a female newborn, three days old.",
     ),
     (
         {"sex": "M", "age_days": 186, "recording_set": "clean", "diagnosis": "NORMAL"},
-        "Heart sounds of an infant boy, aged about six months. Classed as a clean recording. No "
-        "structural heart defect was found on echocardiography.",
-        "Heart sounds of an infant boy, aged about six months. Classed as a clean recording.",
+        f"{WHERE} Quality class: clean. The patient is a male infant, aged about six months. "
+        "Echocardiography: no structural heart defect.",
+        f"{WHERE} Quality class: clean. The patient is a male infant, aged about six months.",
     ),
     (
         {"recording_set": "clean", "diagnosis": "ASD"},
-        "The recording is classed as clean. Diagnosis from echocardiography: an atrial septal "
-        "defect.",
-        "The recording is classed as clean.",
+        f"{WHERE} Quality class: clean. Echocardiography: an atrial septal defect.",
+        f"{WHERE} Quality class: clean.",
     ),
 ]
 

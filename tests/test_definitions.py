@@ -20,6 +20,7 @@ JOINT = (
     "pairs",
     "shards",
     "report_embeddings",
+    "label_leak",
     "baseline_scores",
     "train_alignment",
     "results_page",

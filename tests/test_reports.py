@@ -50,6 +50,7 @@ TEMPLATE = """
 {% endif %}
 {% call sentence("cough") %}{{ "Cough" if f.cough.value else "No cough" }} is reported.{% endcall %}
 """
+ORDER = '{{ order("who what", "what who") }}'
 PHRASES = '{% macro years(age) %}{{ "%g" | format(age.value) }} years{% endmacro %}'
 FULL = {"age": 7, "murmur": "P", "grade": "3", "cough": False}
 Render = Callable[..., reports.Report]
@@ -115,6 +116,15 @@ def test_strict_leaves_out_labels_and_what_gives_them_away(render: Render) -> No
         ('{% call sentence("age") %}{{ pick() }}{% endcall %}', "pick.. needs a phrasing"),
         ('{% call sentence("age") %}{{ ["a", "b"] | random }}{% endcall %}', "random"),
         ('{% call sentence("age") %}{% endif %}', "endif"),
+        ("{% call sentence() %}All is well.{% endcall %}", "names the findings .* none"),
+        ('{% call sentence("age", part="who") %}Old.{% endcall %}', "part 'who'; declared: none"),
+        (ORDER + '{% call sentence("age") %}Old.{% endcall %}', "part ''; declared: "),
+        (ORDER + '{% call sentence("age", part="why") %}Old.{% endcall %}', "part 'why'"),
+        (ORDER + ORDER, "order.. comes once, before all sentences"),
+        ('{% call sentence("age") %}Old.{% endcall %}' + ORDER, "before all sentences"),
+        ('{{ order("who what", "who") }}', "each order names each part once"),
+        ('{{ order("who who") }}', "each order names each part once"),
+        ("{{ order() }}", "pick.. needs a phrasing"),
     ],
 )
 def test_a_wrong_template_fails_and_is_named(render: Render, template: str, error: str) -> None:
@@ -137,6 +147,57 @@ def test_phrasing_follows_from_the_id_alone(render: Render) -> None:
     assert texts == [render(name=f"heart/{n}").text for n in range(60)]
     aged = sum(t.startswith("Patient aged") for t in texts)
     assert 15 < aged < 45 and len(set(texts)) == 2
+
+
+def test_a_phrasing_does_not_depend_on_what_else_is_said(render: Render) -> None:
+    """Neither a finding left out nor an edited sentence rewords the others."""
+    edited = TEMPLATE.replace("There is", "Here is").replace("No cough", "No")
+    for n in range(40):
+        name = f"heart/{n}"
+        first = render(name=name).sentences[0]
+        assert render(name=name, omit=MANIFEST.strict_masks).sentences[0] == first
+        assert render(edited, name=name).sentences[0] == first
+
+
+def test_a_new_phrasing_takes_its_share_and_leaves_the_rest(render: Render) -> None:
+    more = TEMPLATE.replace('"patient aged",', '"patient aged", "years:",')
+    before = [render(name=f"heart/{n}").text for n in range(90)]
+    after = [render(more, name=f"heart/{n}").text for n in range(90)]
+    changed = [a for a, b in zip(after, before, strict=True) if a != b]
+    assert all(t.startswith("Years:") for t in changed) and 15 < len(changed) < 45
+
+
+def test_orders_are_all_used_and_keep_parts_together(render: Render) -> None:
+    template = ORDER + (
+        '{% call sentence("age", part="who") %}Age {{ f.age }}.{% endcall %}'
+        '{% call sentence("murmur", part="what") %}There is {{ f.murmur }}.{% endcall %}'
+        '{% call sentence("cough", part="who") %}No cough.{% endcall %}'
+    )
+    texts = [render(template, name=f"heart/{n}").text for n in range(60)]
+    assert set(texts) == {
+        "Age 7. No cough. There is a murmur.",
+        "There is a murmur. Age 7. No cough.",
+    }
+    for n, text in enumerate(texts):
+        other = {"age": 7, "murmur": "N", "cough": False}
+        assert render(template, other, f"heart/{n}").text == text.replace("a mur", "no mur")
+
+
+def test_a_report_is_rebuilt_byte_for_byte_or_says_why_not(render: Render, tmp_path: Path) -> None:
+    report = render(omit=MANIFEST.strict_masks)
+    version = reports.template_version("heart", tmp_path)
+
+    def rebuild(text: str = report.text, made_by: str = version) -> reports.Report:
+        return reports.rebuild(
+            MANIFEST, "heart/1", FULL, text=text, version=made_by,
+            omit=MANIFEST.strict_masks, folder=tmp_path,
+        )  # fmt: skip
+
+    assert rebuild() == report
+    with pytest.raises(reports.NotRebuilt, match=f"template 0123; the one here is {version}"):
+        rebuild(made_by="0123")
+    with pytest.raises(reports.NotRebuilt, match=r"another text from character 4.*report step"):
+        rebuild(report.text[:4] + "X" + report.text[5:])
 
 
 def test_the_version_follows_the_template_and_the_shared_macros(

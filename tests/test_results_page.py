@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from acula_model import probe
+from acula_model.front_end import MelFrontEnd
 from acula_model.recipes import DEMO, Recipe
 from pipeline.manifest import Manifest
 from pipeline.records import recording_id, unit_hash
@@ -22,11 +23,13 @@ from pipeline.steps import (
     embeddings,
     layout,
     page_figures,
+    page_leak,
     pairs,
     parts,
     recordings,
     report_table,
     results_page,
+    score_files,
     shards,
     store,
     subjects,
@@ -181,7 +184,7 @@ def write_scores(place: Path, task_rows: list[dict[str, Any]], signal: float) ->
     rng = np.random.default_rng(1)
     label = {r["recording_id"]: r["label"] for r in task_rows}
     features = {i: rng.normal(size=4) + signal * y * np.eye(4)[0] for i, y in label.items()}
-    training._write_scores(place, *probe.run(features, task_rows))
+    score_files.write(place, *probe.run(features, task_rows))
 
 
 def world(root: Path) -> World:
@@ -202,6 +205,9 @@ def world(root: Path) -> World:
         write_scores(here.floor / name, task_rows, signal)
     stamp(here.floor / "stamp.json", {})
     write_scores(here.run / "scores", task_rows, 3.0)
+    for name, signal in (("full", 9.0), ("strict", 3.0), ("findings", 0.0)):
+        write_scores(here.corpus.label_leak / name, task_rows, signal)
+    stamp(here.corpus.label_leak / "stamp.json", {})
     history = [
         {
             "epoch": e,
@@ -304,6 +310,17 @@ def test_what_was_not_run_is_listed_with_the_reason(page: Page) -> None:
     assert "The hflung corpus (1 task)" in page.text  # a dataset outside this run
 
 
+def test_what_the_words_give_away_is_listed_and_marked(made: World, page: Page) -> None:
+    known = page_leak.lines(made.corpus.label_leak, MANIFESTS, ["icbhi", "circor"])
+    assert [line.task for line in known] == ["icbhi/copd", "icbhi/rare", "circor/murmur"]
+    copd, rare, _ = known
+    assert copd.full and copd.strict and copd.findings and copd.leaks
+    assert rare.reason and not rare.leaks
+    html = made.corpus.page.read_text()
+    assert html.count("The words tell more than the findings.") == sum(x.leaks for x in known)
+    assert f"{copd.full.value:.3f}" in html
+
+
 def test_the_verdict_is_in_words_and_pairs_persons(page: Page, made: World) -> None:
     facts = json.loads(made.corpus.page.with_name("stamp.json").read_text())["facts"]
     value, low, high = facts["mean_difference"]
@@ -369,7 +386,7 @@ def test_a_long_sound_is_cut_and_its_picture_has_the_encoders_bins() -> None:
     soundfile.write(flac, tone, 16_000, format="FLAC")
     short, wave = page_figures.cut(flac.getvalue())
     assert soundfile.info(io.BytesIO(short)).duration == 8 == len(wave) / 16_000
-    front_end = page_figures.MelFrontEnd()
+    front_end = MelFrontEnd()
     marks = {label: height for height, label in page_figures.picture(wave, front_end).hertz}
     loudest = int(front_end.log_mel(wave).mean(0).argmax())
     assert abs(marks["1000"] - (loudest + 0.5) / 64) < 1 / 64

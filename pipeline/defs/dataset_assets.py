@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from pipeline import fetch
+from pipeline.defs import report_checks
 from pipeline.defs.outcome import result, table
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
@@ -17,6 +18,7 @@ from pipeline.steps import (
     recordings,
     report_table,
     reports,
+    reports_page,
     store,
 )
 
@@ -79,6 +81,7 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
         deps=[_recordings],
         kinds={"jinja", "parquet"},
         tags={"stage": "reports"},
+        check_specs=report_checks.specs(dg.AssetKey([manifest.id, "reports"])),
         code_version=reports.template_version(manifest.id),
         description="One clinical report per recording, rendered from its findings alone; each "
         "sentence keeps the findings it states. The strict version leaves out the task labels.",
@@ -87,14 +90,24 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
         def shown() -> dict[str, Any]:
             columns = ["recording_id", "full_text", "strict_text"]
             rows = store.read_table(here.reports, columns).slice(0, 5).to_pylist()
-            return {"examples": table(rows)}
+            reports_page.make(manifest, settings)
+            page = dg.MetadataValue.path(here.reports_page.resolve())
+            return {"examples": table(rows), "twenty_reports": page}
+
+        outcomes: list[store.Outcome] = []
+
+        def made() -> store.Outcome:
+            outcome = report_table.make(manifest, settings, progress=context.log.info)
+            outcomes.append(outcome)
+            return outcome
 
         return result(
             context,
-            lambda: report_table.make(manifest, settings),
+            made,
             uri=here.reports,
             rows="reports",
             more=shown,
+            checks=lambda: report_checks.results(outcomes[0].facts),
         )
 
     return [_archive, _recordings, _reports]

@@ -10,7 +10,7 @@ from pipeline import RESOURCES
 from pipeline.defs.outcome import result, table
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import layout, pairs, store, subjects
+from pipeline.steps import label_leak, layout, pairs, store, subjects
 from pipeline.steps import shards as shard_step
 
 PAGE_TEMPLATE = RESOURCES / "templates" / "results_page.html.j2"
@@ -148,6 +148,19 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         )
 
     @dg.asset(
+        name="label_leak",
+        deps=[_pairs],
+        group_name="evaluation",
+        kinds={"scikitlearn"},
+        tags={"stage": "probe"},
+        code_version=store.code_version(label_leak),
+        description="What the reports' words give away of each task's label: a bag-of-words "
+        "probe on full and strict reports, beside one on the findings that a strict report states.",
+    )
+    def _leak(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        return result(context, lambda: label_leak.measure(settings, manifests, context.log.info))
+
+    @dg.asset(
         name="train_alignment",
         deps=[_shards, _embeddings],
         group_name="alignment",
@@ -177,7 +190,7 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
 
     @dg.asset(
         name="results_page",
-        deps=[_train, _baseline],
+        deps=[_train, _baseline, _leak],
         group_name="evaluation",
         kinds={"html"},
         tags={"stage": "page"},
@@ -195,4 +208,4 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
             more=lambda: {"page": dg.MetadataValue.path(corpus.page.resolve())},
         )
 
-    return [_subjects, _pairs, _shards, _embeddings, _baseline, _train, _page]
+    return [_subjects, _pairs, _shards, _embeddings, _baseline, _leak, _train, _page]

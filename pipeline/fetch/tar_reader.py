@@ -64,6 +64,9 @@ def members(volumes: Volumes, most: int) -> Iterator[tuple[tarfile.TarInfo, Iter
             fileobj=plain, mode="r:", encoding="utf-8", errors="surrogateescape"
         ) as tar:
             while (member := tar.next()) is not None:
+                if member.size < 0:
+                    raise tarfile.ReadError(f"{member.name!r} of {member.size} bytes")
+                member.mtime = int(member.mtime)  # may state infinity
                 yield member, _blocks(tar, member, f"{volumes.name}: {member.name!r}")
                 vars(tar)["members"] = []  # it would keep them all
         if len(plain.last) < tarfile.BLOCKSIZE or plain.last.strip(b"\0"):

@@ -64,6 +64,9 @@ def unpack(
             _tar(volumes, folder, guard, wanted, limits)
         else:
             _seven_zip(volumes, folder, guard, wanted, expect, limits)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        where = str(error.filename2 or error.filename)  # another archive may have filled it
+        raise FetchError("unsafe_name", where, "both a file and a folder") from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -104,7 +104,9 @@ def _reports(rows: list[dict[str, Any]], text: str) -> list[teachers.Report]:
     return [found[h] for h in sorted(found)]
 
 
-def _write(path: Path, vectors: Mapping[str, npt.NDArray[np.float32]], facts: dict[str, Any]) -> str:
+def _write(
+    path: Path, vectors: Mapping[str, npt.NDArray[np.float32]], facts: dict[str, Any]
+) -> str:
     width = len(next(iter(vectors.values())))
     schema = pa.schema(
         [pa.field("report_hash", pa.string()), pa.field("vector", pa.list_(pa.float32(), width))],

@@ -66,6 +66,11 @@ class Dataset:
         return self.folder / "reports.parquet"
 
     @property
+    def reports_page(self) -> Path:
+        """Twenty reports beside their metadata."""
+        return self.folder / "reports.html"
+
+    @property
     def reports_stamp(self) -> Path:
         return self.folder / "reports.json"
 

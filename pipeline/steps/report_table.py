@@ -1,19 +1,29 @@
-"""recordings table + template -> reports table: a full and a strict report per recording."""
+"""recordings table + template -> reports table: a full and a strict report per recording.
+
+Made, and read back by the audit, in parts by worker processes; put together as a stream, so
+memory does not grow with the dataset.
+"""
 
 import json
+import shutil
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from pipeline import findings
+from pipeline import audit, findings, pool
+from pipeline.audit.summary import Row, Summary, audit_rows
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
 from pipeline.steps import layout, reports, store
 
 REGIMES = ("full", "strict")
+WORDS = (15, 90)  # of a full report, least and most
 _VERSION = [
     field
     for regime in REGIMES
@@ -34,7 +44,29 @@ SCHEMA = pa.schema(
 )
 
 
-def make(manifest: Manifest, settings: Settings, folder: Path = reports.FOLDER) -> store.Outcome:
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What a worker made of one row group of recordings.
+
+    Attributes:
+        number: Its place.
+        version: Hash of its rows.
+        reports: Number of rows.
+        audit: Regime -> what the audit found.
+    """
+
+    number: int
+    version: str
+    reports: int
+    audit: dict[str, Summary]
+
+
+def make(
+    manifest: Manifest,
+    settings: Settings,
+    folder: Path = reports.FOLDER,
+    progress: Callable[[str], None] = lambda _: None,
+) -> store.Outcome:
     """Render both reports of every recording of one dataset; skips itself when unchanged.
 
     Raises:
@@ -47,26 +79,91 @@ def make(manifest: Manifest, settings: Settings, folder: Path = reports.FOLDER) 
         "template": version,
         "manifest": store.digest(manifest.model_dump()),
         "code": store.code_version(reports, findings, sys.modules[__name__]),
+        "audit": store.package_version(audit),
     }
 
     def work() -> tuple[str, dict[str, Any]]:
-        source = store.read_table(here.recordings, ["recording_id", "findings"]).to_pylist()
-        rows = [
-            _row(manifest, r["recording_id"], json.loads(r["findings"]), version, folder)
-            for r in source
+        scratch = here.reports.with_name(".reports.parts")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        groups = pq.read_metadata(here.recordings).num_row_groups
+        jobs = [
+            (manifest, here.recordings, number, scratch, folder, version)
+            for number in range(groups)
         ]
-        words = [len(r["full_text"].split()) for r in rows]
-        facts = {
-            "reports": len(rows),
-            "distinct_texts": len({r["full_text"] for r in rows}),
-            "words_min": min(words, default=0),
-            "words_mean": round(sum(words) / max(len(words), 1), 1),
-            "words_max": max(words, default=0),
-            "template_version": version,
-        }
-        return store.write_table(here.reports, rows, SCHEMA), facts
+        parts: list[Part] = []
+        for part in pool.run(render_part, jobs, settings.workers):
+            parts.append(part)
+            progress(
+                f"{manifest.id}: {sum(p.reports for p in parts)} reports rendered and read back"
+            )
+        parts.sort(key=lambda part: part.number)
+        _join(scratch, here.reports, len(parts))
+        shutil.rmtree(scratch)
+        return store.digest([part.version for part in parts]), _facts(parts, version)
 
     return store.cached(here.reports_stamp, inputs, [here.reports], work)
+
+
+def _facts(parts: list[Part], version: str) -> dict[str, Any]:
+    audited: dict[str, Any] = {}
+    for regime in REGIMES:
+        summary = reduce(Summary.merge, (part.audit[regime] for part in parts), Summary())
+        audited[regime] = summary.facts() | {"examples": [asdict(e) for e in summary.examples]}
+    return {
+        "reports": sum(part.reports for part in parts),
+        "template_version": version,
+        "audit": audited,
+    }
+
+
+def render_part(
+    manifest: Manifest, recordings: Path, number: int, scratch: Path, folder: Path, version: str
+) -> Part:
+    """Render one row group of the recordings table into a file of its own; runs in workers."""
+    columns = ["recording_id", "findings"]
+    source = pq.ParquetFile(recordings).read_row_group(number, columns).to_pylist()
+    rows = [
+        _row(manifest, r["recording_id"], json.loads(r["findings"]), version, folder)
+        for r in source
+    ]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    pq.write_table(table, scratch / f"{number:06d}.parquet", compression="zstd")
+    return Part(
+        number=number,
+        version=store.table_version(table),
+        reports=len(rows),
+        audit={regime: _audit(manifest, source, rows, regime) for regime in REGIMES},
+    )
+
+
+def _audit(
+    manifest: Manifest, source: list[dict[str, Any]], rows: list[dict[str, Any]], regime: str
+) -> Summary:
+    """Read the texts of one regime back and compare with what is recorded."""
+    return audit_rows(
+        manifest,
+        (
+            Row(
+                recording_id=row["recording_id"],
+                findings=json.loads(recorded["findings"]),
+                sentences=[
+                    (s["text"], s["findings"]) for s in json.loads(row[f"{regime}_sentences"])
+                ],
+                text=row[f"{regime}_text"],
+            )
+            for recorded, row in zip(source, rows, strict=True)
+        ),
+    )
+
+
+def _join(scratch: Path, target: Path, count: int) -> None:
+    with (
+        store.finished(target) as temporary,
+        pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer,
+    ):
+        for number in range(count):
+            writer.write_table(pq.read_table(scratch / f"{number:06d}.parquet"))
 
 
 def _row(

@@ -16,7 +16,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +232,8 @@ def rebuild(
         raise NotRebuilt(f"{recording_id}: made by template {version}; the one here is {here}")
     report = render(manifest, recording_id, values, omit, folder)
     if report.text != text:
-        at = len(commonprefix([report.text, text]))
+        same = (a == b for a, b in zip(report.text, text, strict=False))
+        at = next((i for i, s in enumerate(same) if not s), min(len(report.text), len(text)))
         raise NotRebuilt(
             f"{recording_id}: template {version} now gives another text from character {at}, "
             f"{report.text[at : at + 30]!r} for {text[at : at + 30]!r}: the findings, the words "

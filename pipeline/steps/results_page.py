@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from acula_model import encoders, front_end, metrics
 from acula_model.recipes import Recipe
@@ -28,6 +28,7 @@ from pipeline.steps import (
     page_figures,
     page_leak,
     page_scores,
+    pages,
     store,
     training,
 )
@@ -85,7 +86,7 @@ def make(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) 
         "scores": [hashlib.sha256(p.read_bytes()).hexdigest()[:16] for p in sources.files],
         "run": [sources.run.name, recipe.name, recipe.key],
         "manifests": {d: store.digest(m.model_dump()) for d, m in sorted(manifests.items())},
-        "template": hashlib.sha256(TEMPLATE.read_bytes()).hexdigest()[:16],
+        "template": pages.version(TEMPLATE.name),
         "code": store.code_version(*_CODE, sys.modules[__name__]),
     }
 
@@ -167,13 +168,7 @@ def _reasons(datasets: list[page_datasets.Described]) -> list[tuple[str, str]]:
 
 
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.environment()
     environment.filters |= {"three": _three, "signed": _signed, "many": _many}
     return environment.get_template(TEMPLATE.name)
 

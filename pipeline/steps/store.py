@@ -81,11 +81,15 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
 
 
+# Rows that a worker process takes at a time.
+ROWS_PER_GROUP = 4096
+
+
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
     """Write rows as parquet, all or nothing; returns a hash of the logical content."""
     table = pa.Table.from_pylist(list(rows), schema=schema)
     with finished(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_PER_GROUP)
     return table_version(table)
 
 

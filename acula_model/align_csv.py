@@ -1,0 +1,125 @@
+"""A csv of sounds and reports -> an aligned encoder: what the AcuLa release's script does.
+
+Its users keep their file and their options. What differs is said in README.md: the loss sees the
+pairing, the teacher runs once per report, and no line is dropped without a word.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from acula_model import csv_pairs, encoders, mels, teachers, train
+from acula_model.recipes import Recipe
+from acula_model.teachers import cache
+
+# The release's names of encoders -> ours; all others are the same.
+BACKBONES = {"operaGT": "opera_gt", "operaCT": "opera_ct", "operaCE": "opera_ce"}
+
+
+def recipe(
+    *,
+    audio_backbone: str,
+    audio_ckpt: str | None,
+    teacher: str,
+    llm_type: str,
+    alignment_layer: int,
+    max_text_length: int,
+    epochs: int,
+    batch_size: int,
+    grad_accum_steps: int,
+    lr: float,
+    weight_decay: float,
+    lambda_align: float,
+    lambda_mam: float,
+    alignment_loss: str,
+    seed: int,
+) -> Recipe:
+    """The release's options as a recipe.
+
+    Accumulated batches become one batch: a sum of gradients cannot show an alignment loss the
+    pairs of two batches together, and CKA of few pairs is noise.
+    """
+    config = {}
+    if teacher == "hugging_face":
+        config = {"model": llm_type, "layer": alignment_layer, "max_tokens": max_text_length}
+    elif teacher == "sentence":
+        config = {"model": llm_type}
+    return Recipe(
+        name="csv",
+        encoder=BACKBONES.get(audio_backbone, audio_backbone),
+        weights=audio_ckpt,
+        teacher=teacher,
+        teacher_config=config,
+        alignment_loss=alignment_loss,
+        alignment_weight=lambda_align,
+        masked_weight=lambda_mam,
+        projection=(1024, 512),
+        epochs=epochs,
+        batch_size=batch_size * grad_accum_steps,
+        learning_rate=lr,
+        weight_decay=weight_decay,
+        seed=seed,
+    )
+
+
+def align(
+    csv: Path,
+    recipe: Recipe,
+    folder: Path,
+    warmup_steps: int,
+    progress: Callable[[str], None] = print,
+) -> train.Result:
+    """Train on a csv; a killed run goes on where it stopped.
+
+    Args:
+        csv: See ``csv_pairs``.
+        recipe: From ``recipe``; its ``warmup`` is replaced.
+        folder: Gets shards, teacher vectors, ``refused.csv`` and ``run-<hash>/checkpoint``.
+        warmup_steps: Steps of rising learning rate.
+        progress: Called with a line now and then.
+
+    Raises:
+        CsvError: The csv cannot be trained on.
+        HubError: The Hub does not hand out the teacher.
+        TrainingError: Too few pairs, or the loss is not a number.
+        CheckpointError: The weights to start from are of another model.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = csv_pairs.rows(csv)
+    pairs = csv_pairs.write(lines, folder / "shards", progress)
+    csv_pairs.write_refused(folder / "refused.csv", pairs.refused)
+    progress(
+        f"{len(pairs.learn)} pairs to learn from, {len(pairs.gauge)} to measure with, "
+        f"{len(pairs.refused)} lines not used (refused.csv)"
+    )
+    if not pairs.gauge:
+        progress(
+            "no line has the split val: all are learned from, as in the release, and the last "
+            "epoch is kept; see that no person you will test on is in the csv"
+        )
+    steps = max(1, round(len(pairs.learn) / recipe.batch_size)) * recipe.epochs
+    recipe = replace(recipe, warmup=min(1.0, warmup_steps / steps))
+    teacher = teachers.build(recipe.teacher, pairs.reports, **recipe.teacher_config)
+    vectors, _ = cache.embed(teacher, pairs.reports, folder / "report_embeddings", progress)
+    state = None
+    if hasattr(teacher, "save"):
+        state = folder / "teacher.npz"
+        teacher.save(state)  # pyright: ignore[reportAttributeAccessIssue]
+    front_end = encoders.build(recipe.encoder, **recipe.encoder_config).front_end
+    windows = mels.load(folder / "shards", folder / "mels", front_end, progress)
+    return train.align(
+        recipe,
+        windows,
+        vectors,
+        pairs.learn,
+        pairs.gauge,
+        folder / f"run-{recipe.key}-{_key(pairs, teacher)}",
+        progress,
+        about={"teacher": teachers.facts(teacher)},
+        teacher=state,
+    )
+
+
+def _key(pairs: csv_pairs.Pairs, teacher: teachers.Teacher) -> str:
+    """Of what the run reads: other pairs must not continue its state."""
+    return teachers.hash_of(teachers.identity(teacher), [*pairs.learn, "|", *pairs.gauge])[:8]
