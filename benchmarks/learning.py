@@ -41,7 +41,7 @@ def corpus(data_root: Path, seed: int, scale: float) -> configuration.Settings:
         data_root=data_root, archives="sample", sample_seed=seed, sample_scale=scale
     )
     manifests = load_all()
-    for dataset in settings.datasets:
+    for dataset in settings.alignment:
         archive.obtain(manifests[dataset], settings)
         recordings.prepare(manifests[dataset], settings)
         report_table.make(manifests[dataset], settings)

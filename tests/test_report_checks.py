@@ -4,6 +4,7 @@ import copy
 import json
 from typing import Any
 
+import chat_server
 import dagster as dg
 import pytest
 
@@ -84,3 +85,37 @@ def test_twenty_reports_beside_their_metadata(tiny_settings, materialise) -> Non
         for sentence in json.loads(row["full_sentences"]):
             assert sentence["text"].replace("'", "&#39;") in page
         assert row["recording_id"] in page
+
+
+def _reorder_or_lie(report: str) -> str:
+    """Sentences in another order, or with a finding that nobody recorded."""
+    if len(report) % 2:
+        return f"{report} There is also a murmur."
+    return " ".join(f"{s}." for s in reversed(report.rstrip(".").split(". ")))
+
+
+def test_rewriting_is_off_and_on_by_one_setting(tiny_settings, materialise) -> None:
+    """Good answers replace the text and keep its facts; bad ones are refused and counted."""
+    materialise("recordings")
+    icbhi = load_all()["icbhi"]
+    here = layout.Dataset(tiny_settings.data_root, "icbhi")
+    report_table.make(icbhi, tiny_settings)
+    before = store.read_table(here.reports).to_pylist()
+    assert not any(r["full_rewritten"] or r["rewriter"] for r in before)
+
+    with chat_server.served(_reorder_or_lie) as server:
+        url = f"{server.url}#{chat_server.MODEL}"
+        on = tiny_settings.model_copy(update={"rewriter": url, "rewrites_per_minute": 60_000})
+        facts = report_table.make(icbhi, on).facts["rewriting"]
+    after = store.read_table(here.reports).to_pylist()
+    changed = [r for r in after if r["full_rewritten"]]
+    assert 0 < len(changed) < len(after)
+    assert facts["rewritten"] == sum(r["full_rewritten"] + r["strict_rewritten"] for r in after)
+    assert sum(facts["refused"].values()) == 2 * len(after) - facts["rewritten"] > 0
+    for old, new in zip(before, after, strict=True):
+        assert old["full_sentences"] == new["full_sentences"]
+        assert (old["full_text"] == new["full_text"]) == (not new["full_rewritten"])
+        assert (old["full_hash"] == new["full_hash"]) == (not new["full_rewritten"])
+        assert "murmur" not in new["full_text"]
+    report_table.make(icbhi, tiny_settings)
+    assert store.read_table(here.reports).to_pylist() == before

@@ -93,7 +93,7 @@ echocardiographic echocardiography either event every examination exhibit exhibi
 find for found from further gave give given gives grade graded group had has have having he
 hear heard heart height her here his history hold holds i if impression in include including
 indicate indicated interval into is it its judge judged just known label labeled labelled
-linked listed listened listener location loud louder loudest lung made mark marked may mean
+linked listed listened listener location loudest lung made mark marked may mean
 measured medical member microphone might minute mode most name named namely note noted number
 of old on only or other out outcome over overall participant participated patient per person
 phase phonocardiogram pitch place placed position presence present probability put quality
@@ -101,8 +101,9 @@ rate rated record recorded recording region remain remained remaining report rep
 respectively respiratory rest result said same say second self sent set shape she show showed
 shown sit site smoke so sound source specified state stated status stethoscope subject such
 summary survey suspect suspected taken tall test tested than that the their them then there
-these they this those time timing to together too total under use used using value volunteer
-was weight were when where whether which while who whole whose will with within young
+these they this those through time timing to together too total under use used using value
+volunteer was weight were when where whether which while who whole whose will with within
+young
 """
 # Say nothing about a finding.
 PLAIN = frozenset(_SAY_NOTHING.split())

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 from pipeline.audit import english, naming, terms
 from pipeline.audit.scan import Entry, Phrases, Role, lemmas
-from pipeline.manifest import Manifest, load_all
+from pipeline.manifest import Manifest
 
 Phrase = tuple[str, ...]
 
@@ -25,19 +24,6 @@ class Lexicon:
     locals: Mapping[str, str]  # finding of the visit -> the same at this site
     ages: frozenset[str]
     groups: Mapping[str, tuple[str, ...]]  # noun -> counts that add up to it
-
-    @property
-    def word_findings(self) -> frozenset[str]:
-        return frozenset(
-            n for n, s in self.manifest.findings.items() if s.kind in ("code", "codes")
-        )
-
-
-@cache
-def compiled(dataset: str) -> Lexicon:
-    """The lexicon of a dataset whose manifest is in the manifests' folder."""
-    manifests = load_all()
-    return compile_lexicon(manifests[dataset], manifests.values())
 
 
 def compile_lexicon(manifest: Manifest, others: Iterable[Manifest] = ()) -> Lexicon:
@@ -223,6 +209,11 @@ def _contexts(phrases: Phrases, labels: Mapping[str, str]) -> dict[str, dict[str
                 phrase = lemmas(form)
                 old = phrases.get(phrase) or Entry("context")
                 phrases.put(phrase, replace(old, contexts=old.contexts | {(family, part)}))
+    # "A diastolic murmur" says that there is one, whatever it is like.
+    for finding, families in found.items():
+        if "phase" in families and labels[finding].startswith("timing"):
+            phrase = lemmas(families["phase"])
+            phrases.put(phrase, replace(_old(phrases, phrase), role="topic", topics=(finding,)))
     # A word that belongs to one finding alone, as "holosystolic" does, names its context too.
     for phrase, entry in phrases.items():
         owners = {f for f, _ in entry.words}

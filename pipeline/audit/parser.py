@@ -8,7 +8,7 @@ from pipeline.audit.claims import Claim, Number, Reading, State
 from pipeline.audit.lexicon import Lexicon
 from pipeline.audit.scan import Mention
 
-_CACHED = 1 << 15  # distinct sentences kept per dataset: most reports repeat most sentences
+_CACHED = 1 << 13  # distinct sentences kept per dataset: most reports repeat most sentences
 
 
 class Parser:

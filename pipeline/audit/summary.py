@@ -65,6 +65,11 @@ class Summary:
         return sum(n for n in self.texts.values() if n > 1)
 
     @property
+    def repeated(self) -> int:
+        """Reports that repeat the text of an earlier one."""
+        return self.reports - self.distinct
+
+    @property
     def distinct_share(self) -> float:
         return self.distinct / self.reports if self.reports else 1.0
 
@@ -117,6 +122,7 @@ class Summary:
             "flagged": {k: self.flagged[k] for k in check.KINDS if self.flagged[k]},
             "distinct": self.distinct,
             "distinct_share": round(self.distinct_share, 4),
+            "repeated": self.repeated,
             "duplicated": self.duplicated,
             "words_min": self.words_min,
             "words_mean": round(self.words_mean, 1),
@@ -125,7 +131,8 @@ class Summary:
         }
 
     def _show(self, example: Example) -> None:
-        if sum(e.kind == example.kind for e in self.examples) < _EXAMPLES:
+        alike = [e for e in self.examples if e.kind == example.kind]
+        if len(alike) < _EXAMPLES and example.recording_id not in [e.recording_id for e in alike]:
             self.examples.append(example)
 
 

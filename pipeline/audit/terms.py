@@ -187,6 +187,8 @@ MEDICAL = tuple(
     hypertension, hypertrophy, ischemia, hemodynamic compromise, hemodynamic, foramen ovale,
     ductus arteriosus, diabetes, obesity, pregnancy, pregnant, smoker, allergy, cancer, death,
     normal heart sound, extra heart sound, s1, s2, s3, s4, valvular, turbulent flow, shunt,
-    structural heart disease, healthy, severe, mild, moderate
+    abnormal heart sound, heart sound are normal, heart sound were normal, heart sound is normal,
+    cardiac function, heart function, cardiac rhythm, turbulence, blood flow, pathology,
+    pathological, underlying, structural heart disease, healthy, severe, mild, moderate
     """.replace("\n", " ").split(",")
 )

@@ -10,7 +10,8 @@ _WORD = re.compile(r"[a-z0-9]+(?:['/.-][a-z0-9]+)*")
 # Typographic marks and letters of names are fine; what mends, hides or replaces text is not.
 _GARBAGE = re.compile(
     r"[^\x20-\x7e\u00a0-\u024f\u2010-\u2015\u2018-\u201f\u2026\u2032\u2033\u00b0\u2264\u2265]"
-    r"|\u00ad|\u00c3.|\u00e2\u20ac|\u00ef\u00bf|&[a-z]+;|\{\{|\}\}|\{%|\bNone\b|\bnan\b"
+    r"|\u00ad|\u00c3.|\u00e2\u20ac|\u00ef\u00bf|&[a-z]+;|\{\{|\}\}|\{%"
+    r"|\bNone\b(?! (?:of|was|were|\w+ed|found|heard)\b)|\bnan\b"
 )
 _EMPTY = re.compile(r"[\s.,;:!?-]*")
 _DANGLING = re.compile(

@@ -12,6 +12,8 @@ from pipeline.settings import Settings
 from pipeline.steps import layout, parts, report_table, store
 
 _AUDIO = [f for f in parts.FACTS if f.name != "raw_bytes"]
+# Keys that the pair has anyway, and how a text came about, which stays in the reports table.
+_NOT_OF_PAIRS = {"recording_id", "dataset", *(f.name for f in report_table.REWRITING)}
 SCHEMA = pa.schema(
     [
         pa.field("pair_id", pa.string()),
@@ -27,7 +29,7 @@ SCHEMA = pa.schema(
         pa.field("align", pa.bool_()),
         *_AUDIO,
         *parts.PLACE,
-        *[f for f in report_table.SCHEMA if f.name not in ("recording_id", "dataset")],
+        *[f for f in report_table.SCHEMA if f.name not in _NOT_OF_PAIRS],
     ]
 )
 _RECORDING = [

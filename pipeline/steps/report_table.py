@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import audit, findings, pool
+from pipeline import audit, findings, pool, rewriting
 from pipeline.audit.summary import Row, Summary, audit_rows
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
@@ -34,14 +34,36 @@ _VERSION = [
         pa.field(f"{regime}_sentences", pa.string()),  # JSON: [{text, findings}]
     )
 ]
+# Empty unless a language model puts the reports into other words.
+REWRITING = [
+    pa.field("rewriter", pa.string()),
+    pa.field("prompt_version", pa.string()),
+    *(
+        field
+        for regime in REGIMES
+        for field in (
+            pa.field(f"{regime}_rewritten", pa.bool_()),
+            pa.field(f"{regime}_refusal", pa.string()),
+            pa.field(f"{regime}_rewrite_key", pa.string()),
+            pa.field(f"{regime}_rewrite_revision", pa.string()),
+        )
+    ),
+]
 SCHEMA = pa.schema(
     [
         pa.field("recording_id", pa.string()),
         pa.field("dataset", pa.string()),
         pa.field("template_version", pa.string()),
         *_VERSION,
+        *REWRITING,
     ]
 )
+
+
+_NOT_REWRITTEN: dict[str, Any] = dict.fromkeys(f.name for f in REWRITING) | {
+    f"{regime}_rewritten": False for regime in REGIMES
+}
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +87,13 @@ def make(
     manifest: Manifest,
     settings: Settings,
     folder: Path = reports.FOLDER,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> store.Outcome:
     """Render both reports of every recording of one dataset; skips itself when unchanged.
 
     Raises:
         ValueError: The template uses an unknown variable or leaves a report empty.
+        RewriteError: The rewriter of the settings does not answer; what it answered is kept.
     """
     here = layout.Dataset(settings.data_root, manifest.id)
     version = reports.template_version(manifest.id, folder)
@@ -81,6 +104,9 @@ def make(
         "code": store.code_version(reports, findings, sys.modules[__name__]),
         "audit": store.package_version(audit),
     }
+    rewrite = _rewriting(manifest, settings, progress)
+    if rewrite:
+        inputs |= rewrite.inputs
 
     def work() -> tuple[str, dict[str, Any]]:
         scratch = here.reports.with_name(".reports.parts")
@@ -98,9 +124,10 @@ def make(
                 f"{manifest.id}: {sum(p.reports for p in parts)} reports rendered and read back"
             )
         parts.sort(key=lambda part: part.number)
+        said = rewrite(here.recordings, scratch, parts) if rewrite else {}
         _join(scratch, here.reports, len(parts))
         shutil.rmtree(scratch)
-        return store.digest([part.version for part in parts]), _facts(parts, version)
+        return store.digest([part.version for part in parts]), _facts(parts, version) | said
 
     return store.cached(here.reports_stamp, inputs, [here.reports], work)
 
@@ -157,6 +184,50 @@ def _audit(
     )
 
 
+class _Rewriting:
+    """Puts the texts of finished parts into other words, where these state the same findings."""
+
+    def __init__(
+        self, manifest: Manifest, rewriter: rewriting.Rewriter, data: Path, progress: Progress
+    ) -> None:
+        from pipeline.rewriting import cache, faithful, prompt, rewrite
+
+        self._rewriter, self._progress = rewriter, progress
+        self._prompt, self._cache = prompt.load(), cache.Cache(rewriting.answers_in(data))
+        self._accept, self._rewrite = faithful.acceptor(manifest), rewrite
+        self.inputs: dict[str, Any] = {
+            "rewriting": rewrite.identity(rewriter, self._prompt),
+            "rewriting_code": store.package_version(rewriting),
+        }
+
+    def __call__(self, recordings: Path, scratch: Path, parts: list[Part]) -> dict[str, Any]:
+        """Change the files and versions of the parts; returns what became of the texts."""
+        counts = self._rewrite.Counts()
+        source = pq.ParquetFile(recordings)
+        for n, part in enumerate(parts):
+            path = scratch / f"{part.number:06d}.parquet"
+            recorded = source.read_row_group(part.number, ["recording_id", "findings"]).to_pylist()
+            rows, found = self._rewrite.rewrite_all(
+                pq.read_table(path).to_pylist(),
+                {r["recording_id"]: json.loads(r["findings"]) for r in recorded},
+                self._rewriter,
+                self._accept,
+                self._cache,
+                self._prompt,
+                self._progress,
+            )
+            counts += found
+            table = pa.Table.from_pylist(rows, schema=SCHEMA)
+            pq.write_table(table, path, compression="zstd")
+            parts[n] = replace(part, version=store.table_version(table))
+        return {"rewriting": counts.facts()}
+
+
+def _rewriting(manifest: Manifest, settings: Settings, progress: Progress) -> _Rewriting | None:
+    rewriter = rewriting.build(settings)
+    return _Rewriting(manifest, rewriter, settings.data_root, progress) if rewriter else None
+
+
 def _join(scratch: Path, target: Path, count: int) -> None:
     with (
         store.finished(target) as temporary,
@@ -173,7 +244,7 @@ def _row(
         "recording_id": recording_id,
         "dataset": manifest.id,
         "template_version": version,
-    }
+    } | _NOT_REWRITTEN
     omitted = {"full": frozenset[str](), "strict": manifest.strict_masks}
     for regime in REGIMES:
         report = reports.render(manifest, recording_id, values, omitted[regime], folder)
