@@ -8,6 +8,7 @@ from acula_model.cli import app as model_app
 from pipeline import settings as configuration
 from pipeline.cli_datasets import app as datasets_app
 from pipeline.cli_datasets import load_settings
+from pipeline.cli_reports import app as reports_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -15,7 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(datasets_app, name="datasets")
-app.add_typer(model_app, name="model")
+app.add_typer(reports_app, name="reports")
+app.add_typer(model_app)  # its verbs stand beside the project's own: acula embed, acula align
 
 
 @app.command()

@@ -63,3 +63,22 @@ def audit(
         f"{summary.words_max} words (mean {summary.words_mean:.1f}), {len(summary.vocabulary)} "
         "different words. What the reader cannot parse it does not flag."
     )
+
+
+@app.command()
+def page(dataset: Annotated[str, typer.Argument(metavar="ID", help="dataset id")]) -> None:
+    """Write a page of twenty reports beside their metadata, and print where it is."""
+    from pipeline.cli_datasets import load_settings
+    from pipeline.manifest import load_all
+    from pipeline.steps import layout, reports_page
+
+    if dataset not in load_all():
+        raise typer.BadParameter(f"no dataset {dataset!r}; valid ids: {', '.join(load_all())}")
+    settings = load_settings()
+    try:
+        reports_page.make(load_all()[dataset], settings)
+    except FileNotFoundError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    place = layout.Dataset(settings.data_root, dataset).reports_page.resolve()
+    typer.echo(f"reports: {place.as_uri()}")

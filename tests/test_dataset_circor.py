@@ -246,36 +246,39 @@ RATE = "The annotated cycles give a heart rate of about {} per minute."
 TEXTS = [
     (
         HEARD,
-        f"{GIRL} Heart sounds over the tricuspid area. A murmur was heard at this site; the "
+        f"{GIRL} The stethoscope was placed over the tricuspid area. A murmur was heard at this "
+        "site; the "
         "patient's "
         "murmur is harsh, high-pitched and holosystolic, grade III/VI, with a plateau shape. Sites "
         "with the murmur: the mitral and tricuspid areas; it was loudest at this site. "
         f"{RATE.format(112)} {BUILD} Clinical outcome, as judged by a medical expert: abnormal.",
-        f"{GIRL} Heart sounds over the tricuspid area. {RATE.format(112)} {BUILD}",
+        f"{GIRL} The stethoscope was placed over the tricuspid area. {RATE.format(112)} {BUILD}",
     ),
     (
         ELSEWHERE,
-        f"{GIRL} Heart sounds over the pulmonary area. A murmur was heard at other sites only, "
-        f"over the mitral and tricuspid areas, not at this site. {RATE.format(100)} {BUILD} "
+        f"{GIRL} The stethoscope was placed over the pulmonary area. A murmur was heard at other "
+        f"sites only, over the mitral and tricuspid areas, not at this site. {RATE.format(100)} "
+        f"{BUILD} "
         "Clinical outcome, "
         "as judged by a medical expert: abnormal.",
-        f"{GIRL} Heart sounds over the pulmonary area. {RATE.format(100)} {BUILD}",
+        f"{GIRL} The stethoscope was placed over the pulmonary area. {RATE.format(100)} {BUILD}",
     ),
     (
         DIASTOLIC,
-        "This is a phonocardiogram of a male patient. Heart sounds over another auscultation site. "
-        "At this site there is a blowing, low-pitched early diastolic murmur of grade I/IV with a "
-        "decrescendo shape. Sites with the murmur: the aortic and pulmonary areas and another "
-        "auscultation site; it was loudest at this site.",
-        "This is a phonocardiogram of a male patient. Heart sounds over another auscultation site.",
+        "This is a phonocardiogram of a male patient. The stethoscope was placed over another "
+        "auscultation site. At this site there is a blowing, low-pitched early diastolic murmur of "
+        "grade I/IV with a decrescendo shape. Sites with the murmur: the aortic and pulmonary "
+        "areas and another auscultation site; it was loudest at this site.",
+        "This is a phonocardiogram of a male patient. The stethoscope was placed over another "
+        "auscultation site.",
     ),
     (
         PREGNANT,
-        "This is a phonocardiogram of a pregnant female patient. Heart sounds over the aortic "
-        "area. The presence of a murmur is indeterminate. Clinical outcome, as judged by a medical "
-        "expert: normal.",
-        "This is a phonocardiogram of a pregnant female patient. Heart sounds over the aortic "
-        "area.",
+        "This is a phonocardiogram of a pregnant female patient. The stethoscope was placed over "
+        "the aortic area. The presence of a murmur is indeterminate. Clinical outcome, as judged "
+        "by a medical expert: normal.",
+        "This is a phonocardiogram of a pregnant female patient. The stethoscope was placed over "
+        "the aortic area.",
     ),
 ]
 

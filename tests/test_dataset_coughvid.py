@@ -306,15 +306,14 @@ def test_a_full_and_a_strict_report():
 
 def test_reports_of_unknown_and_missing_values():
     nothing = (
-        "In this crowdsourced recording, an automatic detector found a cough with a probability of "
+        "An automatic detector gave this crowdsourced recording a cough probability of {} out of 1."
     )
-    assert report(cough_detected=0.9994) == nothing + "0.9994."
+    assert report(cough_detected=0.9994) == nothing.format("0.9994")
     strict = report(SPEC.strict_masks, cough_detected=0.9994, status="healthy")
-    assert strict == nothing + "0.9994."
+    assert strict == nothing.format("0.9994")
     assert report(cough_detected=0.9, sex="other", status="symptomatic") == (
         "By self-report, the participant was symptomatic. The cough recording was crowdsourced "
-        "from "
-        f"a participant (sex: other). {nothing}0.9."
+        f"from a participant (sex: other). {nothing.format('0.9000')}"
     )
     heard_none = {"quality_1": "no_cough", "cough_type_1": "dry", "diagnosis_1": "healthy_cough"}
     assert report(cough_detected=0.9, age=9.0, **heard_none) == (

@@ -174,7 +174,7 @@ def anything(manifest: Manifest, draw: st.DrawFn) -> dict[str, Value]:
 
 
 @pytest.mark.parametrize("dataset", MANIFESTS)
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=40, deadline=None)
 @given(data=st.data(), key=st.integers(0, 10**6))
 def test_any_findings_in_any_selection_give_a_sound_text(
     dataset: str, data: st.DataObject, key: int

@@ -121,7 +121,7 @@ def both_ways(
 
 def read_in(reading: Reading) -> frozenset[str]:
     """The findings that a sentence was read to state."""
-    stated = [c for c in reading.claims if not c.stage]
+    stated = [c for c in reading.claims if not c.stage and not c.total]
     return frozenset(f for c in stated for f in (*c.findings, *((c.same_as,) if c.same_as else ())))
 
 

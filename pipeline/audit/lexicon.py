@@ -41,11 +41,11 @@ def compile_lexicon(manifest: Manifest, others: Iterable[Manifest] = ()) -> Lexi
     topics: dict[Phrase, list[str]] = {}
     named: dict[Phrase, list[str]] = {}
     for name, spec in manifest.findings.items():
+        if name in locals_.values():
+            continue  # read from the topic and from "here"
         named.setdefault(lemmas(spec.label.partition(",")[0]), []).append(name)
         for also in terms.TOPICS.get(naming.lemmas_of(spec.label.partition(",")[0]), ()):
             named.setdefault(lemmas(also), []).append(name)
-        if name in locals_.values():
-            continue  # read from the topic and from "here"
         for phrase, word in naming.word_phrases(spec) if name not in states else ():
             _add(words, phrase, (name, word))
         for phrase in naming.topic_phrases(name, spec, name in states):

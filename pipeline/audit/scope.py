@@ -41,6 +41,8 @@ def _ends(mention: Mention) -> bool:
 
 def _deniable(mention: Mention) -> bool:
     entry = mention.entry
+    if entry.stage:
+        return False  # "no murmur in this child" does not deny the child
     return bool(entry.words or entry.topics) or mention.role in ("here", "stranger", "cue")
 
 

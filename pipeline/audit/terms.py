@@ -153,7 +153,8 @@ CONTEXTS = {
         ("systolic", ("systolic", "systole")),
     ),
     "place": (
-        ("loudest", ("loudest", "most audible", "best heard", "most clearly heard", "loudest at")),
+        ("loudest", ("loudest", "most audible", "best heard", "most clearly heard", "most audibly",
+                     "predominantly heard", "predominantly")),
         ("murmur", ("murmur", "heard", "audible", "noted", "present", "involvement", "involving",
                     "extend", "extension", "extending", "additional", "additionally", "audibility",
                     "also", "radiating", "radiation", "radiate", "spread")),
