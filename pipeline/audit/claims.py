@@ -44,4 +44,3 @@ class Reading:
     strangers: tuple[str, ...] = ()  # medical words that no finding of the dataset means
     unread: tuple[str, ...] = ()  # words in no table and numbers that belong to nothing
     advice: tuple[str, ...] = ()
-    unsure: bool = False

@@ -70,7 +70,7 @@ def _count(findings: tuple[str, ...], value: float, m: Mention) -> Claim:
 
 
 def _total(sentence: _Sentence, noun: Mention) -> list[Claim]:
-    """ "seven breathing cycles", "three of seven", "all seven", "both", "the only"."""
+    """A total and a share of it: seven cycles, three of seven, all seven, both, the only one."""
     mentions = sentence.mentions
     i = noun.at - 1
     while i >= 0 and mentions[i].role in ("verb", "plain") and mentions[i].text != ",":

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.audit import english, naming, terms
 from pipeline.audit.scan import Entry, Phrases, Role, lemmas
-from pipeline.manifest import Manifest
+from pipeline.manifest import FindingSpec, Manifest
 
 Phrase = tuple[str, ...]
 
@@ -57,25 +57,10 @@ def compile_lexicon(manifest: Manifest, others: Iterable[Manifest] = ()) -> Lexi
     own = {token for label in named_in for token in label.split()}
     _strangers(phrases, manifest, others, own)
     _cues(phrases, manifest, labels)
-    by_word: dict[str, list[tuple[str, str]]] = {}
-    for finding, spec in manifest.findings.items():
-        for word in dict.fromkeys(spec.words.values()) if finding not in locals_.values() else ():
-            by_word.setdefault(" ".join(lemmas(word)), []).append((finding, word))
-    for said, meant in terms.SYNONYMS.items():
-        for finding, word in [c for m in meant for c in by_word.get(m, ())]:
-            if said.split()[0] not in ("no",) or "no" not in word:
-                _add(words, tuple(said.split()), (finding, word))
+    _synonyms(words, {n: s for n, s in manifest.findings.items() if n not in locals_.values()})
     for phrase in {*words, *topics, *named}:
         _merge(phrases, phrase, words.get(phrase, []), topics.get(phrase, []), named.get(phrase))
-    for noun, members in terms.UMBRELLAS.items():
-        if all(m in topics for m in ((x,) for x in members)):
-            found = tuple(n for x in members for n in topics[x,])
-            phrases.put(lemmas(noun), Entry("topic", topics=found))
-    for said, (yes, no) in terms.OTHER_THAN.items():
-        by_label = {label: n for n, label in labels.items()}
-        if yes in by_label and no in by_label:
-            entry = Entry("topic", topics=(by_label[yes],), denies=(by_label[no],))
-            phrases.put(tuple(said.split()), entry)
+    _of_several(phrases, topics, {label: n for n, label in labels.items()})
     groups = {
         noun: found
         for noun in terms.GROUPS
@@ -152,6 +137,32 @@ def _strangers(
     for token in own:
         if (token,) not in phrases and not token.isdecimal():
             phrases.put((token,), Entry("plain"))
+
+
+def _synonyms(
+    words: dict[Phrase, list[tuple[str, str]]], findings: Mapping[str, FindingSpec]
+) -> None:
+    by_word: dict[str, list[tuple[str, str]]] = {}
+    for finding, spec in findings.items():
+        for word in dict.fromkeys(spec.words.values()):
+            by_word.setdefault(" ".join(lemmas(word)), []).append((finding, word))
+    for said, meant in terms.SYNONYMS.items():
+        for candidate in [c for m in meant for c in by_word.get(m, ())]:
+            _add(words, tuple(said.split()), candidate)
+
+
+def _of_several(
+    phrases: Phrases, topics: Mapping[Phrase, list[str]], by_label: Mapping[str, str]
+) -> None:
+    """Phrases that are about more than one finding."""
+    for noun, members in terms.UMBRELLAS.items():
+        if all((m,) in topics for m in members):
+            found = tuple(n for m in members for n in topics[m,])
+            phrases.put(lemmas(noun), Entry("topic", topics=found))
+    for said, (yes, no) in terms.OTHER_THAN.items():
+        if yes in by_label and no in by_label:
+            entry = Entry("topic", topics=(by_label[yes],), denies=(by_label[no],))
+            phrases.put(tuple(said.split()), entry)
 
 
 def _cues(phrases: Phrases, manifest: Manifest, labels: Mapping[str, str]) -> None:

@@ -47,7 +47,6 @@ class Parser:
             strangers=tuple(m.text for m in mentions if self._is_stranger(m)),
             unread=tuple(m.text for m in mentions if m.role == "unread" or self._is_stray(m)),
             advice=tuple(m.text for m in mentions if m.role == "advice"),
-            unsure=any(m.role == "unsure" for m in mentions),
         )
 
     def _is_stranger(self, m: Mention) -> bool:
@@ -123,7 +122,7 @@ class Parser:
         return claims
 
     def _places(self, mentions: Sequence[Mention]) -> list[Claim]:
-        """ "loudest at this site": the place is that of the recording."""
+        """Where it is loudest, said by reference: at this site, or in the one place named."""
         placed = {f: c["place"] for f, c in self.lexicon.contexts.items() if "place" in c}
         loudest = tuple(f for f, value in placed.items() if value == "loudest")
         site = next((f for f, value in placed.items() if value == "auscultation site"), None)
@@ -162,7 +161,7 @@ class Parser:
     def _is_each_named(
         self, mentions: Sequence[Mention], m: Mention, findings: Sequence[str]
     ) -> bool:
-        """ "Tests for influenza A and B were negative" is about both."""
+        """A word may be about all of several: tests for influenza A and B were negative."""
         return len(findings) > 1 and all(
             families and all(v in _active(mentions, m.at, f) for f, v in families.items())
             for families in (self.lexicon.contexts.get(name, {}) for name in findings)

@@ -1,7 +1,7 @@
 """Text -> words in one form, and the longest known phrases among them."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
@@ -72,7 +72,6 @@ class Mention:
     used: bool = False
     value: float = 0.0
     decimals: int = 0
-    notes: list[str] = field(default_factory=list[str])
 
 
 class Phrases:

@@ -72,10 +72,12 @@ def _examples(manifest: Manifest, here: layout.Dataset) -> tuple[list[dict[str, 
                     {
                         "name": f.name,
                         "label": f.label,
-                        "said": str(f),
+                        "said": {True: "yes", False: "no"}[f.value]
+                        if isinstance(f.value, bool)
+                        else str(f),
                         "unit": f.unit,
                         "status": f.status,
-                        "stated_by": manifest.findings[f.name].stated_by,
+                        "stated_by": _worth_saying(manifest.findings[f.name].stated_by),
                     }
                     for f in known.values()
                     if f.status != "not_recorded"
@@ -86,6 +88,11 @@ def _examples(manifest: Manifest, here: layout.Dataset) -> tuple[list[dict[str, 
             }
         )
     return shown, len(ids)
+
+
+def _worth_saying(authority: str | None) -> str | None:
+    """That the publisher wrote it down goes without saying."""
+    return None if authority == "publisher" else authority
 
 
 def _rows(
