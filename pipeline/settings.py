@@ -46,7 +46,7 @@ def _known(names: list[str]) -> None:
 
 def _sources(archives: str) -> tuple[str, dict[str, str]]:
     """The source of every dataset, and those of single ones."""
-    first, *rest = [a.strip() for a in archives.split(",")]
+    first, *rest = [a.strip() for a in archives.removesuffix(",").split(",")]
     exceptions = {dataset: source for dataset, _, source in (e.partition("=") for e in rest)}
     _known(list(exceptions))
     return first, exceptions
@@ -111,7 +111,8 @@ class Settings(BaseSettings):
     def _archives(cls, value: str) -> str:
         first, exceptions = _sources(value)
         for source in (first, *exceptions.values()):
-            if source not in ("sample", "download") and not Path(source).is_dir():
+            named = bool(source) and Path(source).is_dir()  # Path("") is the folder one is in
+            if source not in ("sample", "download") and not named:
                 raise ValueError(
                     f"{source!r} is neither `sample` nor `download` nor an existing folder"
                 )
@@ -168,7 +169,7 @@ class Settings(BaseSettings):
         """Where the mirror would have a file: one URL, or none without a mirror."""
         if not self.mirror:
             return []
-        web = self.mirror.startswith("http")
+        web = self.mirror.startswith(("http://", "https://"))
         return [f"{self.mirror.rstrip('/')}/{dataset}/{quote(name) if web else name}"]
 
     @property

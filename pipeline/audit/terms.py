@@ -92,9 +92,6 @@ SYNONYMS = {
     "sex : other": ("other",),
     "never having smoked": ("never smoked",),
     "noise": ("noisy",),
-    "no abnormality": ("normal",),
-    "no detectable abnormality": ("normal",),
-    "no abnormal finding": ("normal",),
     "within normal limit": ("normal",),
     "unremarkable": ("normal",),
 }

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from pipeline.fetch import remote, sniff
-from pipeline.fetch.errors import TRANSIENT, FetchError
+from pipeline.fetch.errors import TRANSIENT, FetchError, shown
 from pipeline.fetch.journal import Journal
 from pipeline.sources import RemoteFile
 
@@ -101,6 +101,8 @@ def download(
                     sources.insert(0, url)
                     continue
             failures.append(error)
+            if sources and error.code != "not_found":
+                tell(f"{error}. Trying the next source")
     if len(failures) == 1:
         raise failures[0]
     every = "; ".join(f"{e.what}: {e.code} {e.detail}".strip() for e in failures)
@@ -143,11 +145,12 @@ def _attempt(url: str, want: Want, journal: Journal, written: Callable[[int], No
         journal.forget()
     validator = journal.source.get("validator") if same else None
     with remote.open_at(url, journal.size, validator=validator) as stream:
-        if stream.start < journal.size or (
-            journal.source
-            and stream.total
-            and journal.source.get("total") not in (None, stream.total)
-        ):
+        known = journal.source  # a server may ignore the condition; a weak validator is none
+        changed = bool(known) and (
+            (stream.total is not None and known.get("total") not in (None, stream.total))
+            or (not want.checked and stream.validator != known.get("validator"))
+        )
+        if stream.start < journal.size or changed:
             written(-journal.size)  # no Range, or another version of the file
             journal.forget()
             if stream.start:
@@ -226,7 +229,7 @@ def _record(want: Want, size: int, sha256: str, url: str) -> Got:
         name=want.file.name,
         bytes=size,
         sha256=sha256,
-        url=url,
+        url=shown(url),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     if want.record:
@@ -242,14 +245,14 @@ def _already(want: Want) -> Got | None:
     if not want.target.is_file():
         return None
     stat, path = want.target.stat(), _record_path(want.target)
-    known = json.loads(path.read_text()) if path.is_file() else {}
+    text = path.read_text() if path.is_file() else ""  # a reboot may leave an empty one
+    known = json.loads(text or "{}")
     unchanged = known.pop("mtime_ns", None) == stat.st_mtime_ns and known["bytes"] == stat.st_size
     sha256 = known["sha256"] if unchanged else _digest(want.target, "sha256")
     try:
         sniff_head(want)
         _expect_size(str(want.target), want, stat.st_size)
-        if not unchanged or want.file.sha256 or want.locked:
-            _verify(want, want.target, sha256, str(want.target))
+        _verify(want, want.target, sha256, str(want.target))
     except FetchError:
         if unchanged:  # what is expected has changed since: fetch anew
             want.target.unlink()

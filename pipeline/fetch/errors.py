@@ -1,8 +1,11 @@
 """Everything that can go wrong between a publisher and a verified file, and what to do about it."""
 
+import re
+
 MEANINGS = {
     "agreement": "the licence must be agreed to first",
-    "bad_archive": "the archive is damaged, cut or of a kind that is not read",
+    "bad_archive": "the archive is damaged, cut or of a kind that is not read. A packed "
+    "file that came damaged is fetched again once it is deleted from the downloads folder",
     "bomb": "the archive would unpack to far more than it should",
     "certificate": "the server's certificate is not valid; it is never ignored. Another source, "
     "or a copy in the folder that ACULA_MIRROR names, is needed",
@@ -33,6 +36,11 @@ MEANINGS = {
 }
 
 
+def shown(url: str) -> str:
+    """A URL without user name and password, as it may be printed and kept."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "", url)
+
+
 class FetchError(ValueError):
     """A file that could not be had or used: ``code`` is one of MEANINGS.
 
@@ -44,6 +52,7 @@ class FetchError(ValueError):
     """
 
     def __init__(self, code: str, what: str, detail: str = "", wait: float | None = None) -> None:
+        what, detail = shown(what), shown(detail)
         super().__init__(f"{what}: {MEANINGS[code]}" + (f" ({detail})" if detail else ""))
         self.code, self.what, self.detail, self.wait = code, what, detail, wait
 

@@ -170,11 +170,14 @@ def _fsspec(url: str, start: int, stop: int | None, validator: str | None) -> It
     begin = start if validator in (None, version) else 0
 
     def chunks() -> Iterator[bytes]:
-        file.seek(begin)
         left = None if stop is None else stop - begin
-        while block := file.read(BLOCK if left is None else min(BLOCK, left)):
-            left = None if left is None else left - len(block)
-            yield block
+        try:
+            file.seek(begin)
+            while block := file.read(BLOCK if left is None else min(BLOCK, left)):
+                left = None if left is None else left - len(block)
+                yield block
+        except OSError as error:  # of the source: not to be taken for one of this disk
+            raise FetchError("cut", url, _short(error)) from error
 
     with closing(file):
         yield Stream(

@@ -12,8 +12,19 @@ T = TypeVar("T")
 J = TypeVar("J")
 
 
-def each(work: Callable[[J], T], jobs: Sequence[J], at_once: int) -> list[T]:
+def each(
+    work: Callable[[J], T],
+    jobs: Sequence[J],
+    at_once: int,
+    halt: Callable[[], None] = lambda: None,
+) -> list[T]:
     """``work`` of every job, in the order of the jobs.
+
+    Args:
+        work: What to do.
+        jobs: With what.
+        at_once: How many at the same time.
+        halt: Tells running jobs that their results are not needed any more.
 
     Raises:
         Exception: The first that a job raised; running jobs end, others never begin.
@@ -24,7 +35,8 @@ def each(work: Callable[[J], T], jobs: Sequence[J], at_once: int) -> list[T]:
         futures: list[Future[T]] = [pool.submit(work, job) for job in jobs]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
+        finally:  # after an interrupt, too: the pool waits for what is running
+            halt()
             for future in futures:
                 future.cancel()
         for future in done:
@@ -63,11 +75,9 @@ def fetch(
             raise
 
     try:
-        return each(one, wants, at_once)
+        return each(one, wants, at_once, stop.set)
     except FetchError as error:
         raise first[0] from error
-    finally:
-        stop.set()  # an interrupt from the keyboard, too, must reach the threads
 
 
 def _go_on(yes: bool, want: Want) -> None:

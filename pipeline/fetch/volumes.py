@@ -3,11 +3,13 @@
 import io
 import os
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from pipeline.fetch import remote
+from pipeline.fetch.download import LONGEST_WAIT
 from pipeline.fetch.errors import TRANSIENT, FetchError
 
 _STEM = re.compile(r"(?:\.z\d+|\.zip|\.(?P<rest>tar\.gz|tgz|7z)(?:\.\w+)?)$")
@@ -58,8 +60,14 @@ class RemoteVolume:
             try:
                 return self._read(offset, stop)
             except FetchError as error:
-                if error.code not in TRANSIENT or attempt == _RETRIES - 1:
+                patience = 0.5 * 2**attempt if error.wait is None else error.wait
+                if (
+                    error.code not in TRANSIENT
+                    or attempt == _RETRIES - 1
+                    or patience > LONGEST_WAIT
+                ):
                     raise
+                time.sleep(patience)
         raise AssertionError("unreachable")
 
     def _read(self, offset: int, stop: int) -> bytes:

@@ -50,6 +50,7 @@ def acquire(
         unpacking.place(name)
     found = unpacking.sums
     collection.hold_against_list(found)
+    collection.lock()
     _sweep(staging, found)
     if target.exists():
         shutil.rmtree(target)

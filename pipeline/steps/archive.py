@@ -1,8 +1,10 @@
 """settings -> the unpacked archive of a dataset, and a record of what it holds."""
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ def obtain(
         watch: Hears of the progress of a download; by default lines to ``say``.
 
     Raises:
-        ArchiveError: The folder is missing or empty.
+        ArchiveError: The folder is missing or empty, or a sample would replace a download.
         FetchError: The licence is not agreed to, or a download cannot be had or used.
     """
     here = layout.Dataset(settings.data_root, manifest.id)
@@ -86,10 +88,30 @@ def _download(
         root = {"root": str(here.archive.resolve()), "source": "download"}
         return facts["content"][:16], root | facts
 
-    return store.cached(here.archive_stamp, inputs, [here.archive], work)
+    with _alone(here, say):
+        return store.cached(here.archive_stamp, inputs, [here.archive], work)
+
+
+@contextmanager
+def _alone(here: layout.Dataset, say: collect.Say) -> Iterator[None]:
+    """One process at a time: two would write into the same unfinished files."""
+    here.folder.mkdir(parents=True, exist_ok=True)
+    with (here.folder / ".download.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{here.id}: another process is getting it; waiting for that")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _sample(manifest: Manifest, settings: Settings, here: layout.Dataset) -> store.Outcome:
+    if here.archive.is_dir() and here.sums.is_file():
+        raise ArchiveError(
+            f"{manifest.id}: {here.archive.resolve()} was downloaded, and a sample would replace it. "
+            f"Set ACULA_ARCHIVES=download (or sample,{manifest.id}=download), take another "
+            "ACULA_DATA_ROOT, or delete that folder"
+        )
     generator = samples.sample(manifest.id)
     inputs = {
         "source": "sample",
@@ -103,6 +125,7 @@ def _sample(manifest: Manifest, settings: Settings, here: layout.Dataset) -> sto
         with store.finished(here.archive) as temporary:
             temporary.mkdir()
             generator.write(temporary, settings.sample_seed, settings.sample_scale)
+        here.sums.unlink(missing_ok=True)  # of a download that somebody deleted
         _, facts = _inventory(here.archive.resolve(), source="sample")
         # A moved folder is the same archive: the root is an input, not part of the version.
         return store.digest({k: v for k, v in inputs.items() if k != "root"}), facts

@@ -5,15 +5,16 @@ checksums is held against what came out.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from pathlib import Path
 from urllib.parse import quote
 
 from pipeline import manifest as manifests
 from pipeline.fetch import sums, transfer
 from pipeline.fetch.download import Got, Want
-from pipeline.fetch.errors import FetchError
+from pipeline.fetch.errors import FetchError, shown
 from pipeline.fetch.meter import Meter, size
 from pipeline.fetch.sums import Lock
 from pipeline.fetch.volumes import RemoteVolume, Volume
@@ -26,6 +27,10 @@ from pipeline.steps import layout
 _TRY_ANOTHER_WAY = {"not_found", "forbidden", "html_page", "certificate", "unreachable"}
 Watch = Callable[[Meter], None]
 Say = Callable[[str], None]
+
+
+def _bytes(paths: Iterable[Path]) -> int:
+    return sum(p.stat().st_size for p in paths)
 
 
 class Collection:
@@ -48,6 +53,7 @@ class Collection:
         self.manifest, self.settings, self.say = manifest, settings, say
         self.here = layout.Dataset(settings.data_root, manifest.id)
         self.got: dict[str, Got] = {}
+        self._unknown: list[Got] = []  # no checksum of it is known
         self._watch: Watch = watch or (lambda meter: say(meter.line))
         self._interval = 0.2 if watch else 10.0  # a bar moves, a log has lines
         folder = settings.locks or manifests.FOLDER
@@ -90,9 +96,12 @@ class Collection:
         """Ask for room before the first byte: packed files that are not here, and unpacked ones."""
         here = self.here.downloads
         missing = sum(f.bytes or 0 for f in files if not (here / f.name).exists())
+        missing -= _bytes(p for f in files if (p := here / f"{f.name}.part").exists())
         if not here.exists() and not self.lists:
             missing = max(missing, self.manifest.about_bytes or 0)
-        needed = missing + (self.manifest.unpacked_bytes or 0)
+        begun = self.here.folder.glob(".archive.unpacking-*/**/*")
+        unpacked = (self.manifest.unpacked_bytes or 0) - _bytes(p for p in begun if p.is_file())
+        needed = max(0, missing) + max(0, unpacked)
         self.here.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.here.folder).free
         if needed > free:
@@ -113,15 +122,15 @@ class Collection:
         )
 
     def _fetch(self, files: list[RemoteFile]) -> list[str]:
-        """Download; returns the names, and notes checksums that nobody has published."""
+        """Download; returns the names."""
         known = [f.bytes for f in files]
         total = None if None in known else sum(b or 0 for b in known)
         meter = self.meter(self.manifest.id, total)
         wants = [self._want(f) for f in files]
         got = transfer.fetch(wants, meter.add, self.settings.downloads_at_once, self.say)
-        self._lock.note(
+        self._unknown += [
             g for g, w in zip(got, wants, strict=True) if not (w.checked or w.file.generated)
-        )
+        ]
         self.got |= {g.name: g for g in got}
         return [f.name for f in files]
 
@@ -174,10 +183,16 @@ class Collection:
                 continue
             # Its members are checked one by one, so there is no checksum of the whole.
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            self.got[file.name] = Got(name=file.name, bytes=0, sha256="", url=url, at=now)
+            self.got[file.name] = Got(
+                name=file.name, bytes=0, sha256="", url=shown(url), at=now
+            )
             return volume
         assert failure is not None
         raise failure
+
+    def lock(self) -> None:
+        """Note checksums that nobody has published, of files that have proved to be usable."""
+        self._lock.note(self._unknown)
 
     def hold_against_lock(self, stem: str, group: list[str], content: str) -> None:
         """An archive that is packed anew each time must hold what it first held."""

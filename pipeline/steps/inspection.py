@@ -50,7 +50,7 @@ def state(manifest: Manifest, settings: Settings) -> State:
         if missing:
             to_do.append(f"unpack the archive into {root}")
     else:
-        there, missing = _downloaded(chosen, here)
+        there, missing = _downloaded(chosen, here, settings.edition_of(manifest.id))
         if request:
             to_do.append("ask for it")
         elif missing:
@@ -76,10 +76,13 @@ def _packed(manifest: Manifest) -> str:
     return f"about {size(about)}" if about > 1_000_000 else "not known"
 
 
-def _downloaded(manifest: Manifest, here: layout.Dataset) -> tuple[str, str]:
+def _downloaded(
+    manifest: Manifest, here: layout.Dataset, edition: str | None
+) -> tuple[str, str]:
     if here.archive_stamp.is_file() and here.archive.is_dir():
-        facts = json.loads(here.archive_stamp.read_text())["facts"]
-        if facts["source"] == "download":
+        stamp = json.loads(here.archive_stamp.read_text())
+        facts = stamp["facts"]
+        if facts["source"] == "download" and stamp["inputs"]["edition"] == edition:
             return f"{facts['files']} files, {size(facts['bytes'])}", ""
     names = [f.name for f in manifest.files]
     done = [n for n in names if (here.downloads / n).is_file()]
