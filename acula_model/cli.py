@@ -51,7 +51,7 @@ def embed(
 
         files = decoding.find(audio)
         model = acula_model.load(checkpoint, encoder, device=device)
-        rows = track(model.stream(files, batch, workers), "embedding", len(files), disable=None)
+        rows = track(model.stream(files, batch, workers), "embedding", len(files))
         about = {"acula": json.dumps(model.encoder.description)}
         good, bad = embedding.write_table(rows, model.width, out, about)
     typer.echo(f"{good} vectors of width {model.width} in {out}; {bad} files without one")

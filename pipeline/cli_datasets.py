@@ -97,7 +97,9 @@ def get(ids: Annotated[list[str], typer.Argument(help="dataset ids")]) -> None:
         facts = outcome.facts
         typer.echo(f"{name}: {facts['files']} files in {facts['root']}")
         if settings.archive_of(name) != "download":
-            typer.echo(f"To use it: ACULA_ARCHIVES=download, or {settings.archives},{name}=download")
+            typer.echo(
+                f"To use it: ACULA_ARCHIVES=download, or {settings.archives},{name}=download"
+            )
 
 
 @app.command()

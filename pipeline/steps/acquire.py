@@ -172,7 +172,11 @@ class _Unpacking:
             detail = f"nothing in it matches {', '.join(step.keep)}; its layout has moved"
             raise FetchError("bad_archive", volumes.name, detail)
         prefix = f"{step.into}/" if step.into else ""
-        self.sums |= {prefix + path: value for path, value in folder.sums.items()}
+        found = {prefix + path: value for path, value in folder.sums.items()}
+        if twice := sorted(p for p, v in found.items() if self.sums.get(p, v) != v):
+            detail = f"another archive of {self._manifest.id} holds {twice[0]} with other bytes"
+            raise FetchError("unsafe_name", volumes.name, detail)
+        self.sums |= found
         return folder.sums
 
     def place(self, name: str) -> None:

@@ -183,9 +183,7 @@ class Collection:
                 continue
             # Its members are checked one by one, so there is no checksum of the whole.
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            self.got[file.name] = Got(
-                name=file.name, bytes=0, sha256="", url=shown(url), at=now
-            )
+            self.got[file.name] = Got(name=file.name, bytes=0, sha256="", url=shown(url), at=now)
             return volume
         assert failure is not None
         raise failure

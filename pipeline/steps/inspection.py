@@ -76,9 +76,7 @@ def _packed(manifest: Manifest) -> str:
     return f"about {size(about)}" if about > 1_000_000 else "not known"
 
 
-def _downloaded(
-    manifest: Manifest, here: layout.Dataset, edition: str | None
-) -> tuple[str, str]:
+def _downloaded(manifest: Manifest, here: layout.Dataset, edition: str | None) -> tuple[str, str]:
     if here.archive_stamp.is_file() and here.archive.is_dir():
         stamp = json.loads(here.archive_stamp.read_text())
         facts = stamp["facts"]
