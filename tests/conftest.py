@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+from unpacking import bench, elsewhere, fast  # noqa: F401  # fixtures of the unpacking tests
 
 from pipeline import settings as configuration
 from pipeline.manifest import Manifest, load_all
