@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,9 +28,9 @@ from pipeline import samples
 from pipeline.fetch import remote
 from pipeline.fetch.errors import FetchError
 from pipeline.manifest import Manifest, load_all
-from pipeline.settings import Settings
+from pipeline.settings import Settings, SettingsError
 from pipeline.sources import PublishedLists
-from pipeline.steps import archive, collect, layout, published, recordings, store
+from pipeline.steps import archive, collect, inspection, layout, published, recordings, store
 
 needs_zip = pytest.mark.skipif(shutil.which("zip") is None, reason="Info-ZIP's zip is absent")
 DATASETS = [pytest.param(d, marks=needs_zip if d == "uk_covid19" else ()) for d in sorted(PACK)]
@@ -259,6 +260,17 @@ def test_a_mirror_comes_first_and_needs_no_network(
     assert not server.asked
 
 
+def test_a_folder_may_be_called_like_a_protocol(online: Make) -> None:
+    (url,) = online("kauh", mirror="http_mirror").mirrored("kauh", "a b.xlsx")
+    assert url == "http_mirror/kauh/a b.xlsx"
+
+
+@pytest.mark.parametrize("archives", ["", "download,mmlung", "download,mmlung="])
+def test_no_source_is_not_the_folder_one_is_in(archives: str, settings: Make) -> None:
+    with pytest.raises(SettingsError, match="nor an existing folder"):
+        settings(archives=archives)
+
+
 def test_first_checksums_are_locked_for_the_next_person(
     tmp_path: Path, server: Publisher, online: Make
 ) -> None:
@@ -320,6 +332,66 @@ def test_room_is_asked_for_before_anything_is_fetched(
     assert caught.value.code == "disk_full" and not server.asked
 
 
+def test_room_that_an_interrupted_run_has_taken_is_not_asked_for_again(
+    tmp_path: Path, server: Publisher, online: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = shipped("kauh", sample_of("kauh", tmp_path), tmp_path, server)
+    manifest = manifest.model_copy(update={"unpacked_bytes": 100_000_000})
+    at = online("kauh")
+    staging = layout.Dataset(at.data_root, "kauh").folder / ".archive.unpacking-0"
+    staging.mkdir(parents=True)
+    usage = type("Usage", (), {"free": 90_000_000})
+    monkeypatch.setattr(collect.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(FetchError, match="too little room"):
+        archive.obtain(manifest, at)
+    with (staging / "half").open("wb") as half:
+        half.truncate(80_000_000)
+    assert archive.obtain(manifest, at).facts["files"]
+
+
+def test_a_damaged_first_download_is_not_locked(
+    tmp_path: Path, server: Publisher, online: Make
+) -> None:
+    manifest = shipped("kauh", sample_of("kauh", tmp_path), tmp_path, server)
+    free = [f.model_copy(update={"bytes": None, "sha256": None}) for f in manifest.files]
+    manifest, at = manifest.model_copy(update={"files": free}), online("kauh")
+    name = next(f.name for f in free if f.name.endswith(".zip"))
+    data = server.paths[name].read(0, 1 << 30)
+    server.offer(name, data[:-100], length=-1)
+    with pytest.raises(FetchError, match="once it is deleted"):
+        archive.obtain(manifest, at)
+    server.offer(name, data)
+    (layout.Dataset(at.data_root, "kauh").downloads / name).unlink()
+    archive.obtain(manifest, at)
+    lock = json.loads((tmp_path / "lists" / "kauh.lock").read_text())
+    assert lock["files"][name]["bytes"] == len(data)
+
+
+def test_a_sample_never_replaces_a_download(
+    tmp_path: Path, server: Publisher, online: Make, settings: Make
+) -> None:
+    manifest = shipped("kauh", sample_of("kauh", tmp_path), tmp_path, server)
+    at, sample = online("kauh"), settings(archives="sample", datasets="kauh", sample_scale=0.1)
+    root = Path(archive.obtain(manifest, at).facts["root"])
+    before = tree(root)
+    with pytest.raises(archive.ArchiveError, match=r"ACULA_ARCHIVES=download .*kauh=download"):
+        archive.obtain(manifest, sample)
+    assert tree(root) == before and archive.obtain(manifest, at).skipped
+    shutil.rmtree(root)
+    assert not archive.obtain(manifest, sample).skipped
+    assert archive.obtain(manifest, sample).skipped
+
+
+def test_two_runs_take_turns(tmp_path: Path, server: Publisher, online: Make) -> None:
+    manifest = shipped("kauh", sample_of("kauh", tmp_path), tmp_path, server)
+    said: list[str] = []
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(archive.obtain, manifest, online("kauh"), said.append) for _ in "ab"]
+    assert sorted(run.result().skipped for run in both) == [False, True]
+    assert any("waiting" in line for line in said)
+    assert len(server.asked) == len(manifest.files)
+
+
 def test_a_layout_that_moved_is_said(tmp_path: Path, server: Publisher, online: Make) -> None:
     folder = sample_of("sprsound", tmp_path)
     manifest = shipped("sprsound", folder, tmp_path, server)
@@ -329,6 +401,16 @@ def test_a_layout_that_moved_is_said(tmp_path: Path, server: Publisher, online: 
     moved = [f.model_copy(update={"bytes": len(data)}) for f in manifest.files]
     with pytest.raises(FetchError, match="layout has moved"):
         archive.obtain(manifest.model_copy(update={"files": moved}), online("sprsound"))
+
+
+def test_another_edition_is_not_said_to_be_here(
+    tmp_path: Path, server: Publisher, online: Make
+) -> None:
+    manifest = shipped("coughvid", sample_of("coughvid", tmp_path), tmp_path, server)
+    archive.obtain(manifest, online("coughvid"))
+    assert not inspection.state(manifest, online("coughvid")).missing
+    other = inspection.state(manifest, online("coughvid", editions="coughvid=v3"))
+    assert other.missing == "public_dataset_v3.zip" and "get coughvid" in other.to_do
 
 
 def test_packed_files_can_be_given_up(tmp_path: Path, server: Publisher, online: Make) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import trustme
 from publishers import Publisher, publisher
 
 from pipeline.fetch import download as module
-from pipeline.fetch import journal, remote, transfer
+from pipeline.fetch import journal, remote, transfer, volumes
 from pipeline.fetch.download import Got, Want, download, git_blob
 from pipeline.fetch.errors import MEANINGS, FetchError
 from pipeline.fetch.meter import Meter
@@ -109,6 +110,15 @@ def test_without_a_checksum_bytes_of_two_versions_never_meet(
     server.offer("a.bin", other, etag='"2"')
     download(want(tmp_path, url))
     assert (tmp_path / "a.bin").read_bytes() == other
+
+
+def test_a_weak_validator_is_compared_here(tmp_path: Path, server: Publisher) -> None:
+    """A server cannot be asked to compare it, and sends the rest of the other version."""
+    url = server.offer("a.bin", DATA, etag='W/"1"', cut=1_000_000, faults=1)
+    interrupted(want(tmp_path, url))
+    server.offer("a.bin", DATA[::-1], etag='W/"2"')
+    download(want(tmp_path, url), wait=Waits())
+    assert (tmp_path / "a.bin").read_bytes() == DATA[::-1]
 
 
 @pytest.mark.parametrize("checked", [True, False])
@@ -272,6 +282,27 @@ def test_a_damaged_file_is_noticed_and_a_new_checksum_too(
     assert (tmp_path / "a.bin").read_bytes() == DATA[::-1]
 
 
+@pytest.mark.parametrize("kind", ["md5", "git"])
+def test_a_kept_file_is_held_against_a_changed_checksum(
+    tmp_path: Path, server: Publisher, kind: str
+) -> None:
+    def known(data: bytes) -> dict[str, str]:
+        blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        return {kind: blob if kind == "git" else hashlib.md5(data).hexdigest()}
+
+    for data in (b"one", b"two", b"two"):
+        download(want(tmp_path, server.offer("a.bin", data), **known(data)))
+        assert (tmp_path / "a.bin").read_bytes() == data
+    assert len(server.asked) == 2
+
+
+def test_a_record_that_a_reboot_left_empty_is_made_anew(tmp_path: Path, server: Publisher) -> None:
+    wanted = want(tmp_path, server.offer("a.bin", DATA), sha256=SHA256)
+    download(wanted)
+    (tmp_path / "a.bin.got.json").write_text("")
+    assert download(wanted).sha256 == SHA256 and len(server.asked) == 1
+
+
 def test_room_is_asked_for_before_the_first_byte(
     tmp_path: Path, server: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,6 +371,35 @@ def test_folders_and_other_urls_are_sources(tmp_path: Path) -> None:
     fails("no_driver", want(tmp_path, "gopher://example.org/a.bin"), "gopher")
 
 
+def test_a_mirror_that_cannot_be_read_is_said_and_passed_over(
+    tmp_path: Path, server: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.implementations.local import LocalFileOpener
+
+    def broken(*_: Any) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    (tmp_path / "mirror.bin").write_bytes(DATA)
+    monkeypatch.setattr(LocalFileOpener, "read", broken)
+    url, told = server.offer("a.bin", DATA), list[str]()
+    wanted = want(tmp_path, "gopher://host/a.bin", str(tmp_path / "mirror.bin"), url)
+    assert download(wanted, wait=Waits(), tell=told.append).url == url
+    assert "no driver" in told[0] and "Input/output error" in told[-1]
+    assert "too little room" not in "".join(told)
+
+
+def test_credentials_of_a_mirror_are_neither_kept_nor_printed(
+    tmp_path: Path, server: Publisher
+) -> None:
+    server.offer("a@b.bin", DATA)
+    url = f"{server.base}/a@b.bin"
+    with_key = url.replace("://", "://me:secret@")
+    assert download(want(tmp_path, with_key)).url == url
+    assert "secret" not in (tmp_path / "a.bin.got.json").read_text()
+    error = fails("not_found", want(tmp_path / "b", with_key + "c"))
+    assert "secret" not in f"{error} {error.what}"
+
+
 def test_a_resumed_copy_from_a_folder(tmp_path: Path) -> None:
     source = tmp_path / "source.bin"
     source.write_bytes(DATA)
@@ -386,19 +446,51 @@ def test_a_failure_stops_the_others_and_is_the_one_reported(
     assert {start for _, start in server.asked[-3:]} != {0}, "they go on where they stopped"
 
 
+def test_an_interrupt_reaches_every_thread(
+    tmp_path: Path, server: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        time.sleep(0.3)
+        raise KeyboardInterrupt
+
+    wants = [
+        want(tmp_path, server.offer(f"{n}", DATA, pause=0.1), name=f"{n}.bin", sha256=SHA256)
+        for n in range(2)
+    ]
+    monkeypatch.setattr(transfer, "wait", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        transfer.fetch(wants, lambda _: None)
+    assert all(w.target.with_name(f"{w.target.name}.part").stat().st_size for w in wants)
+    assert not any(w.target.exists() for w in wants), "they stop where they are"
+
+
+def test_a_range_is_asked_for_again_when_the_server_says(
+    server: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Waits()
+    monkeypatch.setattr(volumes, "time", SimpleNamespace(sleep=waits))
+    volume = RemoteVolume(server.offer("v", DATA))
+    busy: dict[str, Any] = {"status": 429, "headers": {"Retry-After": "60"}}
+    server.offer("v", DATA, faults=2, **busy)
+    assert volume.read_at(5, 10) == DATA[5:15] and waits == [60, 60]
+    server.offer("v", DATA, faults=-1, **busy)
+    with pytest.raises(FetchError, match="asks to wait"):
+        volume.read_at(5, 10)
+
+
 def test_ranges_of_volumes_that_lie_on_a_server(server: Publisher) -> None:
     pieces = [DATA[:1_000_000], DATA[1_000_000:1_000_001], DATA[1_000_001:]]
-    volumes = Volumes([RemoteVolume(server.offer(f"v{n}", p)) for n, p in enumerate(pieces)])
-    assert volumes.size == len(DATA)
+    joined = Volumes([RemoteVolume(server.offer(f"v{n}", p)) for n, p in enumerate(pieces)])
+    assert joined.size == len(DATA)
     draw = random.Random(2)
     for _ in range(40):
         at, count = draw.randrange(len(DATA)), draw.randrange(300_000)
-        assert volumes.read_at(at, count) == DATA[at : at + count]
+        assert joined.read_at(at, count) == DATA[at : at + count]
     with pytest.raises(FetchError, match="does not send parts"):
         RemoteVolume(server.offer("plain", DATA, ranges=False))
     server.paths["v2"].ranges = False
     with pytest.raises(FetchError, match="does not send parts"):
-        volumes.read_at(2_000_000, 10)
+        joined.read_at(2_000_000, 10)
 
 
 def test_progress_tells_rate_and_time_left() -> None:

@@ -10,14 +10,15 @@ from pathlib import Path
 import hostile
 import pytest
 from hostile import OF, TIME, Entry
-from unpacking import CONTENT, KINDS, MEMBERS, SPLIT_ZIP, Bench, checksum, info_zip, parts_of, run
-from worlds import needs
+from unpacking import CONTENT, KINDS, MEMBERS, Bench, checksum, info_zip, parts_of, run
+from worlds import SHARED, needs
 
 from pipeline.fetch import zip_reader
 from pipeline.fetch.errors import FetchError
 from pipeline.fetch.guard import Limits
 from pipeline.fetch.volumes import grouped
 
+SPLIT_ZIP = SHARED / "real" / "surrogates" / "uk_covid19" / "SURROGATE_split_zip"
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 # Damaged archives

@@ -12,7 +12,6 @@ import pytest
 from hostile import OF, Entry
 from unpacking import KINDS, MEMBERS, Bench, checksum, info_zip, run
 
-
 from pipeline.fetch import guard
 from pipeline.fetch.guard import Limits
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from hostile import OF
-from worlds import SHARED
 
 from pipeline.fetch.errors import FetchError
 from pipeline.fetch.unpack import unpack
@@ -17,7 +16,6 @@ from pipeline.fetch.volumes import LocalVolume, Volumes, grouped
 from pipeline.fetch.writer import Folder
 
 KINDS = list(OF)
-SPLIT_ZIP = SHARED / "real" / "surrogates" / "uk_covid19" / "SURROGATE_split_zip"
 info_zip = pytest.mark.skipif(not shutil.which("zip"), reason="Info-ZIP's `zip` is not installed")
 MEMBERS = [
     (f"root-1/d{n % 3}/é {n}.wav", random.Random(n).randbytes(1500 * n) + bytes(900 * n))

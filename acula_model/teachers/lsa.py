@@ -3,10 +3,13 @@
 Needs no download. Deerwester et al. 1990. The terms of the findings weigh more than the
 words: phrasing varies on purpose, and vectors of varied phrasing alone hide the findings
 (measured: linear CKA with the findings .11 to .23 from words, .50 to .65 from terms).
+Reports without terms are read by their words alone, of which "no" is none: for those, use
+another teacher where denials matter.
 """
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +30,7 @@ class LSA:
     """Fitted on the alignment set's reports only; never sees a test report.
 
     Args:
-        terms: Fitted on the findings' terms.
+        terms: Fitted on the findings' terms; None where no term is in two reports.
         words: Fitted on the words.
         components: Directions of the SVD, [width, terms and words].
         word_weight: Of a word beside a term.
@@ -38,7 +41,7 @@ class LSA:
 
     def __init__(
         self,
-        terms: "TfidfVectorizer",
+        terms: "TfidfVectorizer | None",
         words: "TfidfVectorizer",
         components: npt.NDArray[np.float64],
         word_weight: float,
@@ -58,10 +61,13 @@ class LSA:
         temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
         np.savez(
             temporary,
-            terms=_in_order(self._terms),
-            terms_idf=self._terms.idf_,
             words=_in_order(self._words),
             words_idf=self._words.idf_,
+            **(
+                {"terms": _in_order(self._terms), "terms_idf": self._terms.idf_}
+                if self._terms
+                else {}
+            ),
             components=self._components,
             word_weight=self._word_weight,
             revision=self.revision,
@@ -91,7 +97,10 @@ def build(
         )
     fit_on = sorted(fit_on)  # rows in another order would rotate the vectors
     terms, words = _vectorisers()
-    terms.fit(fit_on)
+    if max(Counter(t for r in fit_on for t in set(r.terms)).values(), default=0) < 2:
+        terms = None
+    else:
+        terms.fit(fit_on)
     words.fit([r.text for r in fit_on])
     features = _features(terms, words, word_weight, fit_on)
     width = min(width, min(features.shape) - 1)
@@ -107,12 +116,18 @@ def load(path: Path) -> LSA:
     """A fitted teacher, as ``LSA.save`` wrote it."""
     with np.load(path, allow_pickle=False) as kept:
         terms, words = _vectorisers(
-            {str(t): i for i, t in enumerate(kept["terms"])},
+            {str(t): i for i, t in enumerate(kept["terms"])} if "terms" in kept else None,
             {str(w): i for i, w in enumerate(kept["words"])},
         )
-        terms.idf_, words.idf_ = kept["terms_idf"], kept["words_idf"]
+        words.idf_ = kept["words_idf"]
+        if "terms" in kept:
+            terms.idf_ = kept["terms_idf"]
         return LSA(
-            terms, words, kept["components"], float(kept["word_weight"]), str(kept["revision"])
+            terms if "terms" in kept else None,
+            words,
+            kept["components"],
+            float(kept["word_weight"]),
+            str(kept["revision"]),
         )
 
 
@@ -133,15 +148,17 @@ def _vectorisers(
 
 
 def _features(
-    terms: "TfidfVectorizer",
+    terms: "TfidfVectorizer | None",
     words: "TfidfVectorizer",
     word_weight: float,
     reports: Sequence[Report],
 ) -> Any:
     from scipy.sparse import hstack
 
-    counted = words.transform([r.text for r in reports])
-    return hstack([terms.transform(reports), word_weight * counted]).tocsr()
+    parts = [word_weight * words.transform([r.text for r in reports])]
+    if terms is not None:
+        parts.insert(0, terms.transform(reports))
+    return hstack(parts).tocsr()
 
 
 def _terms(report: Report) -> list[str]:

@@ -50,8 +50,6 @@ def acceptor(manifest: Manifest) -> Accept:
         ages = [c.findings for r in after for c in r.claims if c.stage]
         if any(not set(findings) & set(draft.stated) for findings in ages):
             return "added"
-        if any(r.unsure for r in before) != any(r.unsure for r in after):
-            return "certainty"
         return _difference(_statements(before), _statements(after))
 
     return accept

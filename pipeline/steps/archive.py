@@ -108,8 +108,8 @@ def _alone(here: layout.Dataset, say: collect.Say) -> Iterator[None]:
 def _sample(manifest: Manifest, settings: Settings, here: layout.Dataset) -> store.Outcome:
     if here.archive.is_dir() and here.sums.is_file():
         raise ArchiveError(
-            f"{manifest.id}: {here.archive.resolve()} was downloaded, and a sample would replace it. "
-            f"Set ACULA_ARCHIVES=download (or sample,{manifest.id}=download), take another "
+            f"{manifest.id}: {here.archive.resolve()} was downloaded, and a sample would replace "
+            f"it. Set ACULA_ARCHIVES=download (or sample,{manifest.id}=download), take another "
             "ACULA_DATA_ROOT, or delete that folder"
         )
     generator = samples.sample(manifest.id)
