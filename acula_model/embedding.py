@@ -134,8 +134,8 @@ def embed(
                 return
 
 
-def matrix(rows: Iterable[Embedded]) -> Vector:
-    """The vectors of rows, [N, D].
+def matrix(rows: Iterable[Embedded], width: int) -> Vector:
+    """The vectors of rows, [N, D]; ``width`` is D.
 
     Raises:
         SoundError: A sound could not be used; names it.
@@ -145,7 +145,7 @@ def matrix(rows: Iterable[Embedded]) -> Vector:
         if row.vector is None:
             raise decoding.SoundError(f"{row.path or f'sound {number}'}: {row.error}")
         found.append(row.vector)
-    return np.stack(found)
+    return np.stack(found) if found else np.zeros((0, width), np.float32)
 
 
 def write_table(

@@ -63,7 +63,7 @@ class Model:
         Raises:
             SoundError: A sound cannot be used; says which and why.
         """
-        return embedding.matrix(self.stream(sounds, batch))
+        return embedding.matrix(self.stream(sounds, batch), self.width)
 
     def stream(
         self, sounds: Iterable[Sound], batch: int = embedding.BATCH, workers: int | None = None

@@ -496,3 +496,30 @@ def test_fifty_kills_change_nothing(tmp_path: Path, server: Publisher, online: M
         f"{n}/{p}": s for n in range(3) for p, s in tree(folder).items()
     }
     assert sum(len(d) for d in packed.values()) <= server.sent
+
+
+def test_notes_addresses_and_a_moved_data_root_fetch_nothing_anew(
+    tmp_path: Path, server: Publisher, online: Make
+) -> None:
+    folder = sample_of("kauh", tmp_path)
+    manifest = shipped("kauh", folder, tmp_path, server)
+    at = online("kauh", keep_downloads=False)
+    archive.obtain(manifest, at)
+    server.asked.clear()
+    told = [f.model_copy(update={"note": "!", "urls": ["http://x/y"]}) for f in manifest.files]
+    moved = at.model_copy(update={"data_root": tmp_path / "moved"})
+    at.data_root.rename(moved.data_root)
+    outcome = archive.obtain(manifest.model_copy(update={"files": told}), moved)
+    assert outcome.skipped and not server.asked
+    assert Path(outcome.facts["root"]) == (tmp_path / "moved" / "kauh" / "archive").resolve()
+    recordings.prepare(manifest, moved, lambda _: None)
+
+
+def test_a_lock_folder_that_cannot_be_written_is_said_before_anything_is_fetched(
+    tmp_path: Path, server: Publisher, online: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = shipped("kauh", sample_of("kauh", tmp_path), tmp_path, server)
+    monkeypatch.setattr(collect.os, "access", lambda *_: False)
+    with pytest.raises(FetchError, match="ACULA_LOCKS"):
+        archive.obtain(manifest, online("kauh"))
+    assert not server.asked

@@ -509,3 +509,13 @@ def test_the_record_is_json_of_what_was_got(tmp_path: Path, server: Publisher) -
     note = json.loads((tmp_path / "a.bin.got.json").read_text())
     assert note.pop("mtime_ns") == (tmp_path / "a.bin").stat().st_mtime_ns
     assert Got(**note) == got and got.bytes == len(DATA)
+
+
+def test_a_mirror_with_another_file_does_not_cost_what_the_publisher_sent(
+    tmp_path: Path, server: Publisher
+) -> None:
+    good = server.offer("good", DATA, cut=1_000_000, faults=1)
+    other = server.offer("other", DATA[:-1])
+    interrupted(want(tmp_path, good, bytes=len(DATA), sha256=SHA256))
+    download(want(tmp_path, other, good, bytes=len(DATA), sha256=SHA256), wait=Waits())
+    assert [s for p, s in server.asked if p == "good"] == [0, 1_000_000]

@@ -42,7 +42,6 @@ class Want:
         target: Where it goes.
         locked: Expected sha256 and size of the first download, where nothing is published.
         begins: It begins its format (not so the last volume of a spanned zip).
-        record: Leave a note of the verification beside it, so that it is not hashed again.
     """
 
     file: RemoteFile
@@ -50,7 +49,6 @@ class Want:
     target: Path
     locked: tuple[int, str] | None = None
     begins: bool = True
-    record: bool = True
 
     @property
     def checked(self) -> bool:
@@ -94,7 +92,9 @@ def download(
         except FetchError as error:
             if error.code == "disk_full":
                 raise
-            if error.code in ("hash_mismatch", "changed_upstream", "size_mismatch"):
+            wrong = error.code in ("hash_mismatch", "changed_upstream", "size_mismatch")
+            # Bytes that another source began are kept when this one is refused beforehand.
+            if wrong and (not journal.size or journal.source.get("url") == url):
                 written(-journal.size)
                 journal.forget()
                 if resumed:  # the old bytes may be to blame: once more, all from this source
@@ -232,11 +232,10 @@ def _record(want: Want, size: int, sha256: str, url: str) -> Got:
         url=shown(url),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    if want.record:
-        path = _record_path(want.target)
-        note = asdict(got) | {"mtime_ns": want.target.stat().st_mtime_ns}
-        path.with_suffix(".tmp").write_text(json.dumps(note))
-        path.with_suffix(".tmp").replace(path)
+    path = _record_path(want.target)
+    note = asdict(got) | {"mtime_ns": want.target.stat().st_mtime_ns}
+    path.with_suffix(".tmp").write_text(json.dumps(note))
+    path.with_suffix(".tmp").replace(path)
     return got
 
 
@@ -257,9 +256,6 @@ def _already(want: Want) -> Got | None:
         if unchanged:  # what is expected has changed since: fetch anew
             want.target.unlink()
             path.unlink()
-            return None
-        if not want.record:
-            want.target.unlink()  # a file of a tree that a kill left cut
             return None
         raise  # a person put it there: theirs to remove
     return Got(**known) if unchanged else _record(want, stat.st_size, sha256, "put here by hand")

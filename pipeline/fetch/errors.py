@@ -26,6 +26,8 @@ MEANINGS = {
     "choose the edition that fetches whole files",
     "not_found": "the server has no such file: it may have moved. Look at the dataset's page",
     "on_request": "this dataset is given out on request only",
+    "read_only": "the folder for lock files cannot be written, and checksums that nobody published "
+    "are noted there. Set ACULA_LOCKS to a folder of yours",
     "server_error": "the server failed again and again. Try later: it goes on where it stopped",
     "size_mismatch": "the file has another size than the published one",
     "too_many_requests": "the server asks to wait longer than this run may. Try later: it goes on "

@@ -2,20 +2,19 @@
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import fetch, samples
+from pipeline import samples
 from pipeline.fetch.errors import FetchError
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
 from pipeline.steps import acquire, collect, layout, store
-
-# What of a manifest decides which files come out.
-_DECIDES = {"files", "tree", "unpack", "published", "editions", "version"}
 
 
 class ArchiveError(ValueError):
@@ -75,21 +74,34 @@ def _download(
 ) -> store.Outcome:
     edition = settings.edition_of(manifest.id)
     chosen = manifest.edition(edition)
-    inputs = {
-        "source": "download",
-        "root": str(here.archive.resolve()),
-        "edition": edition,
-        "files": store.digest(chosen.model_dump(include=_DECIDES)),
-        "code": store.package_version(fetch, acquire, collect),
-    }
+    # Only what decides the bytes: no edit of a note, an address or the code fetches 54 GB anew.
+    inputs = {"source": "download", "edition": edition, "files": _decisive(chosen)}
 
     def work() -> tuple[str, dict[str, Any]]:
         facts = acquire.acquire(chosen, settings, here.archive, say, watch)
-        root = {"root": str(here.archive.resolve()), "source": "download"}
-        return facts["content"][:16], root | facts
+        return facts["content"][:16], {"source": "download"} | facts
 
     with _alone(here, say):
-        return store.cached(here.archive_stamp, inputs, [here.archive], work)
+        outcome = store.cached(here.archive_stamp, inputs, [here.archive], work)
+        root = str(here.archive.resolve())
+        if outcome.facts.get("root") != root:  # fresh, or the data root was moved
+            outcome = replace(outcome, facts=outcome.facts | {"root": root})
+            known = json.loads(here.archive_stamp.read_text())
+            store.write_json(here.archive_stamp, known | {"facts": outcome.facts})
+        return outcome
+
+
+def _decisive(manifest: Manifest) -> str:
+    """Hash of what decides which files come out."""
+    chosen = manifest.model_dump(include={"tree", "unpack", "editions", "version"})
+    files = [f.model_dump(exclude={"urls", "note"}) for f in manifest.files]
+    for edition in chosen["editions"].values():
+        for file in edition["files"] or ():
+            del file["urls"], file["note"]
+        del edition["about"], edition["contents"]
+    if chosen["tree"]:
+        del chosen["tree"]["base"]
+    return store.digest([chosen, files])
 
 
 @contextmanager

@@ -4,6 +4,7 @@ What nobody published a checksum for is locked at first download; a publisher's 
 checksums is held against what came out.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -86,6 +87,10 @@ class Collection:
         )
         if self.manifest.access == "request":
             raise FetchError("on_request", self.manifest.id, self.manifest.instructions.strip())
+        folder = self._lock.path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise FetchError("read_only", str(folder))
 
     def _by_members(self, name: str) -> bool:
         """The edition reads single members of this file's archive instead of fetching it."""
