@@ -145,6 +145,8 @@ def _attempt(url: str, want: Want, journal: Journal, written: Callable[[int], No
         journal.forget()
     validator = journal.source.get("validator") if same else None
     with remote.open_at(url, journal.size, validator=validator) as stream:
+        if journal.size and not same:  # refuse another file before giving up what is here
+            _expect_size(url, want, stream.total)
         known = journal.source  # a server may ignore the condition; a weak validator is none
         changed = bool(known) and (
             (stream.total is not None and known.get("total") not in (None, stream.total))
