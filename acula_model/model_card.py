@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 CARD = "README.md"
+_SYNTHETIC = (
+    "**The recordings were made up**, in the layout of the archives below: neither the model nor "
+    "its scores say anything about patients.\n\n"
+)
 LIMITATIONS = (
     "Research software: not a medical device, and not evaluated for any clinical decision.",
     "Scores hold for the datasets, devices and persons they were measured on.",
@@ -63,7 +67,10 @@ class Result:
 
 
 def write(
-    folder: Path, corpora: Sequence[Corpus] | None = None, scores: Sequence[Result] | None = None
+    folder: Path,
+    corpora: Sequence[Corpus] | None = None,
+    scores: Sequence[Result] | None = None,
+    synthetic: bool = False,
 ) -> Path:
     """Write the card of a checkpoint's folder, in place of an earlier one.
 
@@ -71,6 +78,7 @@ def write(
         folder: Holds ``config.json``.
         corpora: What the encoder was trained on; None when that is not known here.
         scores: Of this checkpoint; None when nothing was scored.
+        synthetic: The recordings were made up, in the layout of those archives.
 
     Returns:
         The card.
@@ -78,13 +86,16 @@ def write(
     config = json.loads((folder / "config.json").read_text())
     path = folder / CARD
     temporary = folder / f".{CARD}.new"
-    temporary.write_text(render(config, corpora, scores), encoding="utf-8")
+    temporary.write_text(render(config, corpora, scores, synthetic), encoding="utf-8")
     temporary.replace(path)
     return path
 
 
 def render(
-    config: dict[str, Any], corpora: Sequence[Corpus] | None, scores: Sequence[Result] | None
+    config: dict[str, Any],
+    corpora: Sequence[Corpus] | None,
+    scores: Sequence[Result] | None,
+    synthetic: bool = False,
 ) -> str:
     """The card as Markdown, with the header that the Hub reads."""
     recipe: dict[str, Any] = config["meta"].get("recipe", {})
@@ -98,7 +109,7 @@ def render(
         f"`{config['sha256']}`.",
         '```python\nimport acula_model\n\nmodel = acula_model.load("<this folder or Hub id>")\n'
         'vectors = model.embed(["a.wav"])  # float32 [1, width]\n```',
-        "## Data and obligations\n\n" + _data(corpora),
+        "## Data and obligations\n\n" + (_SYNTHETIC if synthetic else "") + _data(corpora),
         "## Weights it started from\n\n" + _start(config.get("started_from")),
         "## Recipe\n\n" + _recipe(recipe, config["meta"]),
         "## Scores\n\n" + _scores(scores),

@@ -15,7 +15,8 @@ class Recipe:
 
     Attributes:
         encoder: Name in ``acula_model.encoders``; ``encoder_config`` overrides its sizes.
-        weights: Checkpoint folder or file to start from; None starts from a random encoder.
+        weights: Checkpoint folder or file to start from, or its Hub id (with ``@commit``, or a
+            later run may start from other weights); None starts from a random encoder.
         teacher: Name in ``acula_model.teachers``; ``teacher_config`` goes to it.
         regime: ``disjoint`` aligns with full reports of persons outside every test;
             ``strict`` also leaves out the label findings of all tasks.

@@ -94,7 +94,7 @@ def test_a_misspelt_setting_stops_the_command(project):
         "dagster", "asset", "materialize", "--select", "pairs", ACULA_DATASETS="icbhy"
     )
     assert run.returncode != 0
-    assert "no dataset icbhy; valid ids: circor, coughvid" in run.stdout + run.stderr
+    assert "no dataset icbhy; valid ids: circor, coswara, coughvid" in run.stdout + run.stderr
 
 
 @pytest.fixture(scope="module")

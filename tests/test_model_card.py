@@ -37,6 +37,7 @@ def test_a_card_is_always_there_and_says_what_is_not_known(folder: Path) -> None
     assert text.startswith("---\nlibrary_name: acula\n")
     assert json.loads((folder / "config.json").read_text())["sha256"] in text
     assert "`a/b` at `c0ffee`. Licence: MIT, and more." in text
+    assert "made up" not in text
     assert "treat the obligations as unknown" in text and "Not scored" in text
     assert '| alignment_loss | `"cka_debiased"` |' in text and "medgemma-4b-pt" in text
     assert "not a medical device" in text
@@ -73,13 +74,14 @@ def test_the_pipeline_hands_over_every_manifest_and_every_score(
         frame = pd.DataFrame(table)
         frame.loc[0, "auroc"] = auroc
         frame.to_parquet(tmp_path / name / "scores.parquet")
-    card.write(folder, rows, manifests, tmp_path / "scores", tmp_path / "baseline")
+    card.write(folder, rows, manifests, tmp_path / "scores", tmp_path / "baseline", True)
     text = (folder / "README.md").read_text()
     for manifest in manifests.values():
         assert f"[{manifest.title}]({manifest.homepage}) {manifest.version} | 2 |" in text
         assert manifest.licence.name in text and " ".join(manifest.attribution.split()) in text
     assert "| icbhi/copd | 0.812 [0.700, 0.900] | 0.750 | 0.600 |" in text
     assert "| circor/murmur | too few persons | - | - |" in text and "0.99" not in text
+    assert "**The recordings were made up**" in text
     for line in (line for line in text.splitlines() if line.startswith("|")):
         assert line.replace("\\|", "").count("|") in (3, 5, 6), line
 
@@ -102,12 +104,7 @@ def test_an_export_has_the_published_names(shared: Path, tmp_path: Path) -> None
     assert torch.equal(other.state_dict()["norm.weight"], encoder.state_dict()["norm.weight"])
 
 
-def test_an_encoder_without_published_names_is_not_exported(tmp_path: Path) -> None:
-    class Renaming(type(encoders.build("opera_gt_small", **TINY))):
-        def own_keys(self, state: Any) -> dict[str, torch.Tensor]:
-            return {f"other.{key}": tensor for key, tensor in state.items()}
-
-    encoder = encoders.build("opera_gt_small", **TINY)
-    encoder.__class__ = Renaming
-    with pytest.raises(ValueError, match="no layout for opera_gt_small"):
+def test_the_release_has_no_layout_for_other_encoders(tmp_path: Path) -> None:
+    encoder = encoders.build("opera_ct", patch_width=8, depths=(1, 1), heads=(1, 1))
+    with pytest.raises(ValueError, match="no layout for opera_ct; it runs OPERA-GT only"):
         release.export(tmp_path / "acula.pt", encoder, {})

@@ -198,7 +198,7 @@ def world(root: Path) -> World:
     shards.write(settings, MANIFESTS, lambda line: None)
     stamp(
         embeddings.folder(settings, RECIPE) / "stamp.json",
-        {"reports": 90, "width": 64, "revision": "lsa-1", "truncated": 0},
+        {"reports": 90, "width": 64, "teacher": "lsa@lsa-1/layer=0/mean", "truncated": 0},
     )
     task_rows = store.read_table(here.corpus.table("task_rows")).to_pylist()
     for name, signal in (("encoder", 0.5), ("shortcut", 0.0)):

@@ -16,6 +16,7 @@ def write(
     manifests: Mapping[str, Manifest],
     scores: Path,
     baseline: Path,
+    synthetic: bool,
 ) -> None:
     """Write the card of a checkpoint.
 
@@ -25,8 +26,9 @@ def write(
         manifests: By dataset.
         scores: Folder with the scores of the checkpoint.
         baseline: Folder with those before alignment and of the shortcut; its parts may be missing.
+        synthetic: The archives were the built-in samples.
     """
-    model_card.write(checkpoint, corpora(rows, manifests), _results(scores, baseline))
+    model_card.write(checkpoint, corpora(rows, manifests), _results(scores, baseline), synthetic)
 
 
 def corpora(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 import acula_model
-from acula_model import encoders, features, mels, probe, train
+from acula_model import encoders, features, hub, mels, probe, train
 from acula_model.recipes import Recipe
 from pipeline import findings
 from pipeline.manifest import Manifest
@@ -99,9 +99,9 @@ def align(
         store.write_json(place / "history.json", result.history)
         encoder = train.checkpoint.load(result.folder).encoder
         _probe(encoder, windows, tasks, _by_case(settings, manifests), place / "scores")
-        card.write(
-            result.folder, rows, manifests, place / "scores", baseline_folder(settings, recipe)
-        )
+        before = baseline_folder(settings, recipe)
+        made_up = any(settings.archive_of(d) == "sample" for d in settings.alignment)
+        card.write(result.folder, rows, manifests, place / "scores", before, made_up)
         facts = _summary(place / "scores") | {
             "run": place.name,
             "best_epoch": result.best_epoch,
@@ -115,14 +115,15 @@ def align(
 
 
 def _encoder(recipe: Recipe) -> list[Any]:
-    weights = Path(recipe.weights) if recipe.weights else None
-    if weights and not weights.exists():
+    content = None
+    if recipe.weights and Path(recipe.weights).exists():
+        stat = Path(recipe.weights).stat()
+        content = [stat.st_size, stat.st_mtime_ns]
+    elif recipe.weights and hub.parse(recipe.weights) is None:
         raise FileNotFoundError(
-            f"recipe {recipe.name} starts from {weights}, which is missing: put the published "
-            "OPERA-GT checkpoint (encoder-operaGT.ckpt) there"
+            f"recipe {recipe.name} starts from {recipe.weights}, which is missing: put the "
+            "published OPERA-GT checkpoint (encoder-operaGT.ckpt) there"
         )
-    stat = weights.stat() if weights else None
-    content = [stat.st_size, stat.st_mtime_ns] if stat else None
     return [recipe.encoder, recipe.encoder_config, recipe.weights, content, recipe.seed]
 
 
@@ -201,6 +202,7 @@ def _probe(
         place / "embeddings.npz",
         ids=np.array(list(found)),
         vectors=np.stack(list(found.values())),
+        about=np.array(json.dumps(encoder.description)),  # weights, front end, window policy
     )
     score_files.write(place, *probe.run(found, task_rows, by_case))
 
