@@ -26,6 +26,8 @@ from pipeline.fetch.errors import FetchError
 from pipeline.fetch.guard import safe_name
 from pipeline.fetch.writer import Folder
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
 # What is unpacked, and how
 
 
@@ -246,8 +248,6 @@ import json, resource, sys
 from pathlib import Path
 from pipeline.fetch.unpack import unpack
 from pipeline.fetch.volumes import LocalVolume, Volumes
-
-pytestmark = pytest.mark.usefixtures("elsewhere")
 kind, target, only, *parts = sys.argv[1:]
 folder = unpack(kind, Volumes([LocalVolume(Path(p)) for p in parts]), Path(target), at_once=4,
                 only=frozenset(only.split(",")) if only else None)
