@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,7 +30,7 @@ from pipeline.fetch import remote
 from pipeline.fetch.errors import FetchError
 from pipeline.manifest import Manifest, load_all
 from pipeline.settings import Settings, SettingsError
-from pipeline.sources import PublishedLists
+from pipeline.sources import PublishedLists, RemoteFile, Unpacking
 from pipeline.steps import archive, collect, inspection, layout, published, recordings, store
 
 needs_zip = pytest.mark.skipif(shutil.which("zip") is None, reason="Info-ZIP's zip is absent")
@@ -523,3 +524,23 @@ def test_a_lock_folder_that_cannot_be_written_is_said_before_anything_is_fetched
     with pytest.raises(FetchError, match="ACULA_LOCKS"):
         archive.obtain(manifest, online("kauh"))
     assert not server.asked
+
+
+def test_two_archives_of_a_dataset_may_not_overwrite_each_other(
+    tmp_path: Path, server: Publisher, online: Make
+) -> None:
+    packed: dict[str, bytes] = {}
+    for name, data in (("a.zip", b"one"), ("b.zip", b"another")):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archived:
+            archived.writestr("AudioFiles/x.wav", data)
+        packed[name] = out.getvalue()
+    files = [
+        RemoteFile.model_validate({"name": n, "urls": [server.offer(n, d)]})
+        for n, d in packed.items()
+    ]
+    steps = [Unpacking.model_validate({"from": "*.zip", "format": "zip"})]
+    manifest = load_all()["kauh"].model_copy(update={"files": files, "unpack": steps})
+    with pytest.raises(FetchError, match=r"AudioFiles/x\.wav with other bytes"):
+        archive.obtain(manifest, online("kauh"))
+    assert not layout.Dataset(online("kauh").data_root, "kauh").archive.exists()
