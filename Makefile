@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt _startup/hatch_build.py
 	@touch $(READY)
 
 demo: $(READY)  ## Sample archives to results page: no network, no GPU, a few minutes
-	ACULA_ARCHIVES=sample ACULA_RECIPE=demo $(BIN)/dagster asset materialize --select '*results_page'
+	ACULA_ARCHIVES=sample ACULA_RECIPE=sample $(BIN)/dagster asset materialize --select '*results_page'
 	@$(BIN)/acula page
 
 test: $(READY)  ## Lint, types, import rules and the whole test suite

@@ -4,14 +4,17 @@ Its users keep their file and their options. What differs is said in README.md: 
 pairing, the teacher runs once per report, and no line is dropped without a word.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from acula_model import csv_pairs, encoders, mels, teachers, train
+from acula_model import csv_pairs
 from acula_model.recipes import Recipe
-from acula_model.teachers import cache
+from acula_model.training import start
+from acula_model.training.loop import Result
+from acula_model.training.report import Tracker
 
+QUEUE = 512  # pairs
 # The release's names of encoders -> ours; all others are the same.
 BACKBONES = {"operaGT": "opera_gt", "operaCT": "opera_ct", "operaCE": "opera_ce"}
 
@@ -36,8 +39,9 @@ def recipe(
 ) -> Recipe:
     """The release's options as a recipe.
 
-    Accumulated batches become one batch: a sum of gradients cannot show an alignment loss the
-    pairs of two batches together, and CKA of few pairs is noise.
+    A sum of gradients cannot show an alignment loss the pairs of two batches together, and CKA of
+    few pairs is noise: a queue shows every batch 512 pairs at least. The release's own loss stays
+    as it was.
     """
     config = {}
     if teacher == "hugging_face":
@@ -56,6 +60,8 @@ def recipe(
         projection=(1024, 512),
         epochs=epochs,
         batch_size=batch_size * grad_accum_steps,
+        micro_batch=batch_size,
+        queue=0 if alignment_loss == "release_cov" else QUEUE,
         learning_rate=lr,
         weight_decay=weight_decay,
         seed=seed,
@@ -68,7 +74,9 @@ def align(
     folder: Path,
     warmup_steps: int,
     progress: Callable[[str], None] = print,
-) -> train.Result:
+    processes: int | None = None,
+    trackers: Sequence[Tracker] = (),
+) -> Result:
     """Train on a csv; a killed run goes on where it stopped.
 
     Args:
@@ -77,6 +85,8 @@ def align(
         folder: Gets shards, teacher vectors, ``refused.csv`` and ``run-<hash>/checkpoint``.
         warmup_steps: Steps of rising learning rate.
         progress: Called with a line now and then.
+        processes: That train; one per GPU, or one, if not given.
+        trackers: Where else curves go.
 
     Raises:
         CsvError: The csv cannot be trained on.
@@ -99,27 +109,4 @@ def align(
         )
     steps = max(1, round(len(pairs.learn) / recipe.batch_size)) * recipe.epochs
     recipe = replace(recipe, warmup=min(1.0, warmup_steps / steps))
-    teacher = teachers.build(recipe.teacher, pairs.reports, **recipe.teacher_config)
-    vectors, _ = cache.embed(teacher, pairs.reports, folder / "report_embeddings", progress)
-    state = None
-    if hasattr(teacher, "save"):
-        state = folder / "teacher.npz"
-        teacher.save(state)  # pyright: ignore[reportAttributeAccessIssue]
-    front_end = encoders.build(recipe.encoder, **recipe.encoder_config).front_end
-    windows = mels.load(folder / "shards", folder / "mels", front_end, progress)
-    return train.align(
-        recipe,
-        windows,
-        vectors,
-        pairs.learn,
-        pairs.gauge,
-        folder / f"run-{recipe.key}-{_key(pairs, teacher)}",
-        progress,
-        about={"teacher": teachers.facts(teacher)},
-        teacher=state,
-    )
-
-
-def _key(pairs: csv_pairs.Pairs, teacher: teachers.Teacher) -> str:
-    """Of what the run reads: other pairs must not continue its state."""
-    return teachers.hash_of(teachers.identity(teacher), [*pairs.learn, "|", *pairs.gauge])[:8]
+    return start.run(folder / "shards", pairs, recipe, folder, progress, processes, trackers)

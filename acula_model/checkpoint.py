@@ -141,7 +141,7 @@ def load(source: str | Path, accept: Collection[str] = ()) -> Checkpoint:
     tensors = load_file(folder / WEIGHTS)
     name, sizes = config["encoder"], config["config"]
     encoder = encoders.build(name, front_end=config["front_end"], **sizes)
-    load_strictly(encoder, _below(tensors, "encoder."), accept)
+    load_strictly(encoder, encoder.own_keys(_below(tensors, "encoder.")), accept)
     origin = Origin(source=str(source), revision=commit, sha256=digest)
     _label(encoder, origin, "see the model card beside the weights")
     return Checkpoint(
@@ -174,7 +174,7 @@ def restore(encoder: AudioEncoder, source: str | Path, accept: Collection[str] =
     """
     if is_ours(source):
         found = load(source)
-        load_strictly(encoder, found.encoder.state_dict(), accept)
+        load_strictly(encoder, encoder.own_keys(found.encoder.state_dict()), accept)
         encoder.weights = found.encoder.weights
         return found.origin
     if is_folder(source):

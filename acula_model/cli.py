@@ -79,8 +79,23 @@ def export(
 @app.command()
 def align(
     csv: Annotated[
-        Path, typer.Option("--csv", "--csv_path", help="columns audio_path, Gen_Report")
-    ],
+        Path | None, typer.Option("--csv", "--csv_path", help="columns audio_path, Gen_Report")
+    ] = None,
+    shards: Annotated[
+        Path | None, typer.Option(help="instead of a csv: folder of tars made by the pipeline")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="for --shards: named run, such as sample or paper+strict")
+    ] = "paper",
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="for --shards: decode sounds as they are needed")
+    ] = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="that train; default one per GPU, or one")
+    ] = None,
+    tracker: Annotated[
+        list[str] | None, typer.Option(help="mlflow or wandb, if installed; may be repeated")
+    ] = None,
     audio_ckpt: Annotated[
         str | None,
         typer.Option("--audio-ckpt", "--audio_ckpt", help="weights to start from, or a Hub id"),
@@ -118,26 +133,44 @@ def align(
     ] = "cka_debiased",
     seed: Annotated[int, typer.Option(help="of weights, order, windows and masks")] = 0,
 ) -> None:
-    """Align an encoder with the reports of a csv, as the AcuLa release's script does."""
+    """Align an encoder with reports: of a csv, as the release's script does, or of shards."""
+    if (csv is None) == (shards is None):
+        raise typer.BadParameter("name either --csv or --shards")
     with _explained():
-        from acula_model import align_csv
+        from acula_model.training import report
 
-        recipe = align_csv.recipe(
-            audio_backbone=audio_backbone,
-            audio_ckpt=audio_ckpt,
-            teacher=teacher,
-            llm_type=llm_type,
-            alignment_layer=alignment_layer,
-            max_text_length=max_text_length,
-            epochs=epochs,
-            batch_size=batch_size,
-            grad_accum_steps=grad_accum_steps,
-            lr=lr,
-            weight_decay=weight_decay,
-            lambda_align=lambda_align,
-            lambda_mam=lambda_mam,
-            alignment_loss=alignment_loss,
-            seed=seed,
-        )
-        result = align_csv.align(csv, recipe, output_dir, warmup_steps, typer.echo)
+        trackers = report.known(tracker or ())
+        if shards is not None:
+            from acula_model import recipes
+            from acula_model.training import start
+
+            chosen = recipes.named(recipe)
+            pairs = start.described(shards, chosen.text)
+            result = start.run(
+                shards, pairs, chosen, output_dir, typer.echo, processes, trackers, not no_cache
+            )
+        else:
+            from acula_model import align_csv
+
+            assert csv is not None
+            options = align_csv.recipe(
+                audio_backbone=audio_backbone,
+                audio_ckpt=audio_ckpt,
+                teacher=teacher,
+                llm_type=llm_type,
+                alignment_layer=alignment_layer,
+                max_text_length=max_text_length,
+                epochs=epochs,
+                batch_size=batch_size,
+                grad_accum_steps=grad_accum_steps,
+                lr=lr,
+                weight_decay=weight_decay,
+                lambda_align=lambda_align,
+                lambda_mam=lambda_mam,
+                alignment_loss=alignment_loss,
+                seed=seed,
+            )
+            result = align_csv.align(
+                csv, options, output_dir, warmup_steps, typer.echo, processes, trackers
+            )
     typer.echo(f"checkpoint of epoch {result.best_epoch}: {result.folder}")

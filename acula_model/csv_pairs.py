@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from acula_model import decoding, shards, teachers
+from acula_model.training import start
 
 SAMPLE_RATE = 16_000  # Hz, of shards
 SHARD = 256  # lines; their sounds are in memory together
@@ -46,19 +47,13 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs:
+class Pairs(start.Pairs):
     """What came of the lines.
 
     Attributes:
-        learn: Pair ids to learn from.
-        gauge: Pair ids that only measure.
-        reports: Their reports, each once.
         refused: Line, path and reason of each line that is not used.
     """
 
-    learn: list[str]
-    gauge: list[str]
-    reports: list[teachers.Report]
     refused: list[tuple[int, str, str]]
 
 
@@ -145,6 +140,7 @@ def write(lines: Sequence[Row], folder: Path, progress: Callable[[str], None] = 
         learn=[r.pair_id for r in good if r.split == "train"],
         gauge=[r.pair_id for r in good if r.split == "val"],
         reports=teachers.as_reports(sorted({r.report for r in good})),
+        learned=frozenset(teachers.hash_of(r.report) for r in good if r.split == "train"),
         refused=sorted(refused),
     )
 

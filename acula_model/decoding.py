@@ -1,29 +1,71 @@
-"""any audio file -> mono samples at the rate that an encoder wants, or the reason why not.
+"""any audio file -> its samples, or the reason why not; mono at the rate that is wanted.
 
 libsndfile reads wav, flac and most others; PyAV reads Opus, WebM and what phones record. Neither
 says a word about some cut files, so containers that state their length are held to it.
+Light on purpose: processes that only normalise sound import no torch and no librosa.
 """
+
+# S = samples of a channel, C = channels
 
 import io
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
+import soxr
 
 Samples = npt.NDArray[np.float32]
+# Raise by one when a file decodes to other samples: what is kept of them is then made again.
+VERSION = 1
 # libsndfile cannot read Matroska, and FFmpeg decodes Opus twice as fast.
 _AV_SUFFIXES = {".webm", ".ogg", ".oga", ".opus", ".m4a", ".mp3", ".mp4", ".aac", ".wma"}
 SUFFIXES = _AV_SUFFIXES | {".wav", ".flac", ".aiff", ".aif", ".au", ".caf", ".w64"}
 SILENCE = 1e-4  # of full scale: -80 dBFS
 MIN_SECONDS = 0.5
+MIN_RATE = 1_000  # Hz; a header that states less is damaged
 LOUDEST = 32_768.0  # of full scale: 16-bit integers stored as floats; beyond it are no samples
 _BLOCK = 1 << 20  # frames read at a time: a damaged header may promise billions
+_REASONS = {
+    "empty_file": "empty file",
+    "header_only": "a header without samples",
+    "undecodable": "cannot be decoded",
+    "truncated": "cut short",
+    "silent": "silent",
+    "too_short": "too short",
+}
 
 
 class SoundError(ValueError):
     """A file that holds no usable sound; the message is the reason."""
+
+
+class BadAudio(SoundError):
+    """Audio that cannot be used.
+
+    Attributes:
+        reason: Kind of fault, one word for tables: ``empty_file``, ``header_only``,
+            ``undecodable``, ``truncated``, ``silent`` or ``too_short``.
+        detail: What was found; may be empty.
+    """
+
+    def __init__(self, reason: str, detail: str = ""):
+        said = _REASONS[reason]
+        super().__init__(f"{said}: {detail}" if detail else said)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """The sound of a file as it is stored."""
+
+    samples_SC: Samples
+    rate: int  # Hz
+    kind: str  # container and coding
+    peak: float  # of full scale
 
 
 def find(places: list[Path]) -> list[Path]:
@@ -57,50 +99,84 @@ def read(path: Path, sample_rate: int) -> Samples:
     Raises:
         SoundError: No such file, no sound in it, silence, less than half a second, cut short.
     """
-    import soxr
-
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise SoundError(error.strerror or str(error)) from error
+    return mono(decode(raw, path.suffix), sample_rate)
+
+
+def decode(raw: bytes, suffix: str) -> Decoded:
+    """Decode the bytes of a file at its own rate, with its own channels.
+
+    Args:
+        raw: The whole file.
+        suffix: Of its name; decides which library reads it.
+
+    Raises:
+        BadAudio: Damaged, silent, or less than half a second.
+    """
     if not raw:
-        raise SoundError("empty file")
+        raise BadAudio("empty_file")
     _check_riff_length(raw)
     _check_ogg_length(raw)
-    decode = _decode_av if path.suffix.lower() in _AV_SUFFIXES else _decode_soundfile
-    samples, rate = decode(raw)
-    if not len(samples) or rate <= 0:
-        raise SoundError("a header without samples")
-    if len(samples) < MIN_SECONDS * rate:
-        raise SoundError(f"too short: {len(samples) / rate:.3f} s")
-    if not float(np.abs(samples).max()) <= LOUDEST:  # also nan and inf
-        raise SoundError("the samples are not finite numbers")
-    mono = samples.mean(axis=1)
-    if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate, "HQ")
+    by_suffix = _decode_av if suffix.lower() in _AV_SUFFIXES else _decode_soundfile
+    samples_SC, rate, kind = by_suffix(raw)
+    if len(samples_SC) == 0:
+        raise BadAudio("header_only")
+    if rate < MIN_RATE:
+        raise BadAudio("undecodable", f"a sample rate of {rate} Hz")
+    peak = float(np.abs(samples_SC).max())
+    if not peak <= LOUDEST:  # also nan and inf
+        raise BadAudio("undecodable", "the samples are not finite numbers")
+    if peak < SILENCE:
+        raise BadAudio("silent", f"peak {peak:.1e} of full scale")
+    if len(samples_SC) < MIN_SECONDS * rate:
+        raise BadAudio("too_short", f"{len(samples_SC) / rate:.3f} s")
+    return Decoded(samples_SC=samples_SC, rate=rate, kind=kind, peak=peak)
+
+
+def mono(sound: Decoded, sample_rate: int) -> Samples:
+    """Average the channels and resample with soxr HQ.
+
+    Args:
+        sound: From ``decode``.
+        sample_rate: Hz.
+
+    Returns:
+        float32 [S].
+
+    Raises:
+        BadAudio: Nothing is left, as of channels in opposite phase.
+    """
+    samples_SC = sound.samples_SC
+    mono = samples_SC[:, 0] if samples_SC.shape[1] == 1 else samples_SC.mean(axis=1)
+    if sound.rate != sample_rate:
+        mono = soxr.resample(mono, sound.rate, sample_rate, "HQ")
+    # The silence left would be equal in all such files, and link strangers as one person.
     if float(np.abs(mono).max(initial=0.0)) < SILENCE:
-        raise SoundError("silent")
+        raise BadAudio("silent", f"nothing is left at {sample_rate / 1000:g} kHz mono")
     return mono.astype(np.float32, copy=False)
 
 
-def _decode_soundfile(raw: bytes) -> tuple[Samples, int]:
-    import soundfile
-
+def _decode_soundfile(raw: bytes) -> tuple[Samples, int, str]:
     try:
         with soundfile.SoundFile(io.BytesIO(raw)) as file:
+            kind = f"{file.format}/{file.subtype}"
             blocks = [file.read(_BLOCK, dtype="float32", always_2d=True)]
             while len(blocks[-1]):
                 blocks.append(file.read(_BLOCK, dtype="float32", always_2d=True))
-            samples = np.concatenate(blocks)
+            samples = np.concatenate(blocks).astype(np.float32, copy=False)
             if len(samples) < file.frames:
-                raise SoundError(f"cut short: {len(samples)} of {file.frames} samples")
-            return samples.astype(np.float32, copy=False), file.samplerate
+                raise BadAudio("truncated", f"{len(samples)} of {file.frames} samples")
+            return samples, file.samplerate, kind
     except soundfile.LibsndfileError as error:
-        raise SoundError(f"cannot be decoded: {error}") from error
+        # Not its whole message, which has an address in memory and so differs each time.
+        raise BadAudio("undecodable", error.error_string) from error
 
 
-def _decode_av(raw: bytes) -> tuple[Samples, int]:
-    """[S, channels] at the file's rate; mixing down here would be sqrt(2) too loud in FFmpeg."""
+def _decode_av(raw: bytes) -> tuple[Samples, int, str]:
+    """[S, C] at the file's rate; mixing down here would be sqrt(2) too loud in FFmpeg."""
     import av
     import av.error
     import av.logging
@@ -115,23 +191,25 @@ def _decode_av(raw: bytes) -> tuple[Samples, int]:
         ):
             stream = next(iter(container.streams.audio), None)
             if stream is None or stream.codec_context is None:
-                raise SoundError("cannot be decoded: no audio stream of a known codec")
+                raise BadAudio("undecodable", "no audio stream of a known codec")
+            kind = f"{container.format.name.split(',')[0].upper()}/{stream.codec_context.name}"
             frames = [
                 _frame(f.to_ndarray(), len(f.layout.channels)) for f in container.decode(stream)
             ]
             rate = stream.codec_context.sample_rate
     except (av.error.FFmpegError, OSError) as error:
-        raise SoundError(f"cannot be decoded: {error}") from error
+        raise BadAudio("undecodable", str(error)) from error
     # A cut WebM decodes without an exception; only the demuxer's message tells.
     if cut := [text for _, _, text in messages if "ended prematurely" in text]:
-        raise SoundError(f"cut short: {cut[0].strip()}")
+        raise BadAudio("truncated", cut[0].strip())
     if len({frame.shape[1] for frame in frames}) > 1:
-        raise SoundError("cannot be decoded: the number of channels changes")
-    return (np.concatenate(frames) if frames else np.zeros((0, 1), np.float32)), rate
+        raise BadAudio("undecodable", "the number of channels changes")
+    empty = np.zeros((0, 1), np.float32)
+    return (np.concatenate(frames) if frames else empty), rate, kind
 
 
 def _frame(block: npt.NDArray[Any], channels: int) -> Samples:
-    """[S, channels] float32 from FFmpeg's planar or interleaved, integer or float block."""
+    """[S, C] float32 from FFmpeg's planar or interleaved, integer or float block."""
     planar = block.shape[0] == channels > 1
     block = block.T if planar else block.reshape(-1, channels)
     if block.dtype.kind in "iu":
@@ -144,11 +222,11 @@ def _frame(block: npt.NDArray[Any], channels: int) -> Samples:
 def _check_ogg_length(raw: bytes) -> None:
     """FFmpeg leaves out a cut last page without a word; each page says how long it should be."""
     at = 0
-    while raw[at : at + 4] == b"OggS" and at + 27 <= len(raw):
-        segments = raw[at + 26]
+    while raw[at : at + 4] == b"OggS":
+        segments = int.from_bytes(raw[at + 26 : at + 27], "little")
         end = at + 27 + segments + sum(raw[at + 27 : at + 27 + segments])
         if end > len(raw):
-            raise SoundError(f"cut short: {len(raw) - at} of {end - at} bytes of the last page")
+            raise BadAudio("truncated", f"{len(raw) - at} of {end - at} bytes of the last page")
         at = end
 
 
@@ -161,8 +239,15 @@ def _check_riff_length(raw: bytes) -> None:
         name, size = raw[at : at + 4], int.from_bytes(raw[at + 4 : at + 8], "little")
         if name == b"data":
             there = len(raw) - at - 8
+            if size == 0 or there == 0:
+                raise BadAudio("header_only", f"{len(raw)} bytes")
             # Streaming writers leave 0xFFFFFFFF or 0x7FFFF000-like sizes: no length is stated.
             if there < size < 0x7FFF0000:
-                raise SoundError(f"cut short: {there} of {size} bytes of samples")
+                raise BadAudio("truncated", f"{there} of {size} bytes of samples")
             return
         at += 8 + size + (size & 1)
+    raise (
+        BadAudio("header_only", "no data chunk")
+        if len(raw) <= 44
+        else BadAudio("undecodable", "no data chunk")
+    )

@@ -8,8 +8,9 @@ Files are decoded by threads a few ahead of the model; windows of several files 
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from acula_model import decoding
+from acula_model.ahead import ahead
 from acula_model.encoders.base import AudioEncoder
 
 Vector = npt.NDArray[np.float32]
@@ -112,26 +114,21 @@ def embed(
         One row per sound, with the reason where a sound cannot be used.
     """
     workers = workers or os.cpu_count() or 1
-    pending: deque[Future[_Clip]] = deque()  # being decoded
     order: deque[_Clip] = deque()  # decoded, not given out
-    queue, source = _Queue(), iter(sounds)
+    queue = _Queue()
     with ThreadPoolExecutor(workers) as pool:
-        while True:
-            for item in islice(source, 2 * workers - len(pending)):
-                pending.append(pool.submit(_clip, encoder, item))
-            if pending:
-                clip = pending.popleft().result()
-                order.append(clip)
-                if clip.error is None:
-                    queue.add(clip)
-            last = not pending
+        for clip in ahead(pool, partial(_clip, encoder), sounds, 2 * workers):
+            order.append(clip)
+            if clip.error is None:
+                queue.add(clip)
             # Shapes that fill no batch must not pile up, nor hold back the first sound for ever.
-            while chosen := queue.take(batch, fullest=last or len(queue) > 4 * batch):
+            while chosen := queue.take(batch, fullest=len(queue) > 4 * batch):
                 _run(encoder, chosen)
             while order and not order[0].missing:
                 yield order.popleft().done()
-            if last and not order:
-                return
+    while chosen := queue.take(batch, fullest=True):
+        _run(encoder, chosen)
+    yield from (clip.done() for clip in order)
 
 
 def matrix(rows: Iterable[Embedded], width: int) -> Vector:

@@ -1,9 +1,9 @@
-"""Cached log-mel windows -> embeddings, and what a pair of heads makes of them."""
+"""Windows of pairs -> embeddings, and what a pair of heads makes of them."""
 
-# N = pairs, D = width of the encoder, P = width of projected sound, Q = of projected text
+# N = pairs, B = windows, D = width of the encoder, P = of projected sound, Q = of projected text
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from acula_model import losses
 from acula_model.encoders.base import AudioEncoder
 from acula_model.heads import Bridge
-from acula_model.mels import Mels
+from acula_model.spectra import Raw, Source
 
 # Pairs that a bridge is fitted to; many more than the widths of the heads, and a share of the
 # time of one epoch.
@@ -22,31 +22,49 @@ BRIDGE_PAIRS = 8192
 
 @torch.inference_mode()
 def embed(
-    encoder: AudioEncoder, mels: Mels, ids: Sequence[str], batch: int = 64
+    encoder: AudioEncoder, source: Source, ids: Sequence[str], batch: int = 64
 ) -> dict[str, npt.NDArray[np.float32]]:
     """pair id -> [D]: mean over the pair's windows of the frozen encoder's embedding."""
     device = next(encoder.parameters()).device
     encoder.eval()
-    sums: dict[str, npt.NDArray[np.float32]] = {}
-    windows = [(i, w) for i in ids for w in range(len(mels.windows(i)))]
-    counts = {i: len(mels.windows(i)) for i in ids}
-    for start in range(0, len(windows), batch):
-        chunk = windows[start : start + batch]
-        mel_BTM = np.stack([mels.windows(i)[w] for i, w in chunk]).astype(np.float32)
-        found = encoder.embed(torch.from_numpy(mel_BTM).to(device)).float().cpu().numpy()
-        for (i, _), vector in zip(chunk, found, strict=True):
-            sums[i] = sums[i] + vector if i in sums else vector
-    return {i: vector / np.float32(counts[i]) for i, vector in sums.items()}
+    total_ND = np.zeros((len(ids), encoder.width), np.float32)
+    count_N = np.zeros(len(ids), np.int64)
+    for raw, owner_B in _batches(source, ids, batch):
+        mel_BTM = source.front_end.normalise(raw.to(device))
+        np.add.at(total_ND, owner_B, encoder.embed(mel_BTM).float().cpu().numpy())
+        np.add.at(count_N, owner_B, 1)
+    return dict(zip(ids, total_ND / count_N[:, None].astype(np.float32), strict=True))
+
+
+def _batches(
+    source: Source, ids: Sequence[str], batch: int
+) -> Iterator[tuple[Raw, npt.NDArray[np.int64]]]:
+    """All windows of pairs, by ``batch``, and for each the place of its pair in ``ids``."""
+    together = batch if source.front_end.one_length else 1
+    rest: list[tuple[Raw, npt.NDArray[np.int64]]] = []
+    for first in range(0, len(ids), together):
+        raw, owner_B = source.grid(ids[first : first + together])
+        rest.append((raw, owner_B + first))
+        last = together == 1 or first + together >= len(ids)
+        if not last and sum(len(raw) for raw, _ in rest) < batch:
+            continue
+        raw = Raw.joined([raw for raw, _ in rest])
+        owner_B = np.concatenate([owner_B for _, owner_B in rest])
+        whole = len(raw) if last else len(raw) // batch * batch
+        for start in range(0, whole, batch):
+            rows = slice(start, min(start + batch, whole))
+            yield raw[rows], owner_B[rows]
+        rest = [] if last else [(raw[whole:], owner_B[whole:])]
 
 
 @torch.inference_mode()
 def projected(
-    encoder: AudioEncoder, heads: tuple[nn.Module, nn.Module], mels: Mels, ids: Sequence[str],
+    encoder: AudioEncoder, heads: tuple[nn.Module, nn.Module], source: Source, ids: Sequence[str],
     text_NE: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Sounds [N, P] and reports [N, Q] of pairs, as their heads project them."""
     device = next(encoder.parameters()).device
-    found = embed(encoder, mels, ids)
+    found = embed(encoder, source, ids)
     audio_ND = torch.from_numpy(np.stack([found[i] for i in ids])).to(device)
     return heads[0](audio_ND), heads[1](text_NE.to(device))
 
@@ -54,7 +72,7 @@ def projected(
 def held_out_alignment(
     encoder: AudioEncoder,
     heads: tuple[nn.Module, nn.Module],
-    mels: Mels,
+    source: Source,
     groups: Mapping[str, tuple[Sequence[str], Tensor]],
 ) -> float:
     """Debiased CKA of projected sound and text of held-out persons, mean over groups.
@@ -64,15 +82,15 @@ def held_out_alignment(
     """
     total = weight = 0.0
     for ids, text_NE in groups.values():
-        audio, text = projected(encoder, heads, mels, ids, text_NE)
+        audio, text = projected(encoder, heads, source, ids, text_NE)
         total += len(ids) * float(losses.debiased_cka(audio, text))
         weight += len(ids)
     return total / weight if weight else math.nan
 
 
 def bridge(
-    encoder: AudioEncoder, heads: tuple[nn.Module, nn.Module], mels: Mels, ids: Sequence[str],
+    encoder: AudioEncoder, heads: tuple[nn.Module, nn.Module], source: Source, ids: Sequence[str],
     text_NE: Tensor,
 ) -> Bridge:  # fmt: skip
     """What makes the two projections of training pairs comparable; see ``heads.Bridge``."""
-    return Bridge.fit(*projected(encoder, heads, mels, ids, text_NE))
+    return Bridge.fit(*projected(encoder, heads, source, ids, text_NE))

@@ -6,11 +6,19 @@ This module owns the format; the pipeline fills it. Plain `webdataset` and Huggi
 
 import io
 import json
+import sys
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from acula_model import waves
+
+# What training and probing ask of a pair; the rest of its description stays in the shard.
+_BRIEF = (
+    "recording_id", "dataset", "modality", "full_hash", "strict_hash", "full_terms", "strict_terms",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +92,48 @@ def shards(folder: Path) -> list[Path]:
 
 def describe(path: Path) -> list[dict[str, Any]]:
     """Descriptions of all pairs of one tar, without reading the audio."""
+    return [meta for meta, _, _ in located(path)]
+
+
+def located(path: Path) -> list[tuple[dict[str, Any], int, int]]:
+    """Description, offset and size of the FLAC bytes of all pairs of one tar, in order.
+
+    Raises:
+        ValueError: A sample lacks its FLAC or its JSON.
+    """
+    flacs: dict[str, tuple[int, int]] = {}
+    metas: dict[str, dict[str, Any]] = {}
     with tarfile.open(path) as tar:
-        files = [tar.extractfile(m) for m in tar if m.name.endswith(".json")]
-        return [json.loads(f.read()) for f in files if f is not None]
+        for member in tar:
+            key, _, suffix = member.name.rpartition(".")
+            if suffix == "flac":
+                flacs[key] = (member.offset_data, member.size)
+            elif suffix == "json" and (file := tar.extractfile(member)) is not None:
+                metas[key] = json.loads(file.read())
+    if incomplete := sorted(flacs.keys() ^ metas.keys()):
+        raise ValueError(f"{path}: incomplete samples {incomplete[:5]}")
+    return [(metas[key], *flacs[key]) for key in metas]
+
+
+def brief(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What training and probing ask of a pair's description; equal terms share memory."""
+    found = {k: meta[k] for k in _BRIEF if k in meta}
+    for name in ("full_terms", "strict_terms"):
+        if name in found:
+            found[name] = tuple(sys.intern(term) for term in found[name])
+    return found
+
+
+def wave(flac: bytes, pair_id: str, rate: int) -> waves.Wave:
+    """All samples of a pair, [S], at a rate in Hz that is not below its own.
+
+    Raises:
+        ValueError: No usable sound; names the pair.
+    """
+    import soundfile
+
+    try:
+        samples, native = soundfile.read(io.BytesIO(flac), dtype="float32")
+        return waves.prepared(samples, native, rate)
+    except (ValueError, soundfile.LibsndfileError) as error:
+        raise ValueError(f"{pair_id}: {error}") from error

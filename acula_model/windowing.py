@@ -1,13 +1,14 @@
-"""wave -> the stretches of sound that become one spectrogram each.
+"""What of a recording a window hears.
 
 A profile is a rule for cutting a recording. ``consecutive`` is ours, the same in training and
-probing; the others reproduce published front ends, so that published numbers can be checked.
-They differ in trimming, in what fills a short clip and in how much of a long clip is heard.
+probing: windows of the spectrum of the whole recording, so that their edges hear what is really
+beside them. The others cut the sound as published front ends do, so that published numbers can be
+checked; they differ in trimming, in what fills a short clip and in how much of a long clip is
+heard.
 Only numpy is imported: this module is part of a cache key that light code computes.
 """
 
-from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -33,70 +34,51 @@ OPERA_SAMPLES = 130_880
 TRIM_FRAME, TRIM_HOP, TRIM_DB = 1_600, 800, 60.0
 
 
-def cut(profile: Profile, wave: Wave, window: int, overlap: float) -> Wave:
-    """Cut a recording into windows of equal length.
+def step(frames: int, overlap: float) -> int:
+    """Frames from the start of a window to that of the next."""
+    return max(round(frames * (1 - overlap)), 1)
+
+
+def starts(total: int, frames: int, overlap: float = 0.0) -> list[int]:
+    """Where windows of a spectrum start that follow each other and hear the whole of it.
+
+    A rest of at least ``SHORTEST_REST`` of a window gets one that ends with the recording.
 
     Args:
-        profile: which rule.
-        wave: mono samples, shape [S].
-        window: length of a window in samples (of ``consecutive``, the shortest of
-            ``opera-whole``; the others have their own).
-        overlap: share of a window that the next one hears again (``consecutive`` only).
-
-    Returns:
-        Samples, shape [K, window]; K is at least 1. ``opera-whole`` gives [1, window or more].
-
-    Raises:
-        ValueError: for an unknown profile.
+        total: Frames of the spectrum, at least ``frames``.
+        frames: In a window.
+        overlap: Share of a window in [0, 1) that the next one hears again.
     """
-    rules: dict[Profile, Callable[[Wave], Wave]] = {
-        "consecutive": lambda wave: consecutive(wave, window, overlap),
-        "acula-train": acula_train,
-        "opera-eval": opera_eval,
-        "opera-whole": lambda wave: opera_eval_whole(wave, window),
-    }
-    if profile not in rules:
-        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(get_args(Profile))}")
-    return rules[profile](wave)
-
-
-def consecutive(wave: Wave, window: int, overlap: float = 0.0) -> Wave:
-    """Windows one after the other; a short rest repeats its own sound until it fills one.
-
-    It is filled with sound and not with zeros, because the normalisation of a spectrogram would
-    otherwise spend its range on the step from sound to digital silence.
-
-    Args:
-        wave: samples, shape [S].
-        window: samples in a window.
-        overlap: share of a window in [0, 1) that the next one hears again.
-    """
-    return np.stack([np.resize(piece, window) for piece in pieces(wave, window, overlap)])
-
-
-def pieces(wave: Wave, window: int, overlap: float = 0.0) -> list[Wave]:
-    """Stretches one after the other; the last may be shorter than a window.
-
-    The rest is kept if it is at least ``SHORTEST_REST`` of a window, or the only one. Arguments
-    as in ``consecutive``.
-    """
-    step = max(round(window * (1 - overlap)), 1)
-    found = [wave[:window]]
-    for start in range(step, len(wave), step):
-        heard = start - step + window
-        if heard >= len(wave) or len(wave) - start < SHORTEST_REST * window:
-            break
-        found.append(wave[start : start + window])
+    found = list(range(0, total - frames + 1, step(frames, overlap)))
+    if total - frames - found[-1] >= SHORTEST_REST * frames:
+        found.append(total - frames)
     return found
 
 
-def in_words(seconds: float, overlap: float, rest: str) -> str:
-    """The policy of ``pieces``: seconds in a window, and what happens to a rest."""
+def in_words(window_s: float, step_s: float) -> str:
+    """The policy of ``starts``, of a window's length and of ``step`` in seconds."""
     return (
-        f"windows of {seconds:.4g} s, each {(1 - overlap) * seconds:.4g} s after the last; a rest "
-        f"of {SHORTEST_REST:.0%} of a window or more {rest}; training draws one window at random, "
-        "an embedding is the mean over all"
+        f"windows of {window_s:.4g} s, each {step_s:.4g} s after the last; a rest of "
+        f"{SHORTEST_REST:.0%} of a window or more is heard by a last window that ends with the "
+        "recording; a recording shorter than a window repeats its own sound; training draws one "
+        "window at random from anywhere in the recording, an embedding is the mean over all"
     )
+
+
+def cut(profile: Profile, wave: Wave, window: int) -> Wave:
+    """Cut a recording as a published front end does.
+
+    Args:
+        profile: Any but ``consecutive``, whose windows are cut from a spectrum; see ``starts``.
+        wave: mono samples, shape [S].
+        window: shortest window of ``opera-whole`` in samples (the others have their own).
+
+    Returns:
+        Samples, shape [K, window]; K is at least 1. ``opera-whole`` gives [1, window or more].
+    """
+    if profile == "acula-train":
+        return acula_train(wave)
+    return opera_eval(wave) if profile == "opera-eval" else opera_eval_whole(wave, window)
 
 
 def repeat_whole(wave: Wave, length: int) -> Wave:

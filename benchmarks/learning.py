@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from acula_model import metrics
-from acula_model.recipes import DEMO, Recipe
+from acula_model.recipes import SAMPLE, Recipe
 from pipeline import pool
 from pipeline import settings as configuration
 from pipeline.manifest import load_all
@@ -37,10 +37,14 @@ def corpus(data_root: Path, seed: int, scale: float) -> configuration.Settings:
     """Make the sample corpus up to shards and teacher vectors; returns its settings."""
     from pipeline.steps import embeddings
 
-    settings = configuration.load(
-        data_root=data_root, archives="sample", sample_seed=seed, sample_scale=scale
-    )
     manifests = load_all()
+    settings = configuration.load(
+        data_root=data_root,
+        archives="sample",
+        sample_seed=seed,
+        sample_scale=scale,
+        datasets=[d for d, m in manifests.items() if m.use == "alignment"],
+    )
     for dataset in settings.alignment:
         archive.obtain(manifests[dataset], settings)
         recordings.prepare(manifests[dataset], settings)
@@ -48,7 +52,7 @@ def corpus(data_root: Path, seed: int, scale: float) -> configuration.Settings:
     subjects.decide(settings, manifests)
     pairs.join(settings)
     shards.write(settings, manifests)
-    embeddings.embed(settings, DEMO)
+    embeddings.embed(settings, SAMPLE)
     return settings
 
 
@@ -60,7 +64,7 @@ def arm_recipe(arm: str, seed: int) -> Recipe:
         "shuffled": {"shuffle_reports": True},
         "aligned": {},
     }[arm]
-    return dataclasses.replace(DEMO, seed=seed, name=f"{arm}-{seed}", **changes)
+    return dataclasses.replace(SAMPLE, seed=seed, name=f"{arm}-{seed}", **changes)
 
 
 def train_arm(arm: str, seed: int, settings: configuration.Settings) -> tuple[str, int, list[Any]]:
@@ -87,7 +91,7 @@ def train_arm(arm: str, seed: int, settings: configuration.Settings) -> tuple[st
         result = train.align(
             recipe,
             windows,
-            embeddings.load(settings, DEMO),
+            embeddings.load(settings, SAMPLE),
             [r["pair_id"] for r in rows if r["align"]],
             embeddings.gauge_pairs(rows, tasks),
             folder,

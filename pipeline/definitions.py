@@ -24,7 +24,8 @@ def build(settings: configuration.Settings) -> dg.Definitions:
     aligned = {d: manifests[d] for d in settings.alignment}
     if aligned:  # a choice of probe-only datasets has nothing to train on
         assets += model_assets.build(settings, aligned)
-    return dg.Definitions(assets=assets, executor=executor)
+    clients = {"pipes_subprocess_client": dg.PipesSubprocessClient()}
+    return dg.Definitions(assets=assets, executor=executor, resources=clients)
 
 
 def _refuse_wrong_folder() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from acula_model.evaluation import task as evaluation
 from pipeline import RESOURCES
 from pipeline.sources import (
     NO_LISTS,
@@ -19,6 +20,7 @@ from pipeline.sources import (
     Strict,
     Unpacking,
 )
+from pipeline.tasks import Task
 from pipeline.vocabulary import Authority, Concept
 
 FOLDER = RESOURCES / "datasets_manifest"
@@ -79,24 +81,6 @@ class FindingSpec(Strict):
         return self
 
 
-class Task(Strict):
-    """A binary probe task: which finding is the label and which codes are the two classes."""
-
-    title: str
-    label: str
-    positive: list[str | bool] = Field(min_length=1)
-    negative: list[str | bool] = Field(min_length=1)
-    where: dict[str, list[str]] = Field({}, description="findings that select recordings")
-    metric: Literal["auroc"] = "auroc"
-    aggregate: Literal["recording", "case"] = Field(
-        "recording", description="case: mean score over the recordings of one visit"
-    )
-    masks: list[str] = Field(
-        [], description="further findings that give the label away; left out of strict reports"
-    )
-    as_published: bool = Field(False, description="also scored on the publisher's own split")
-
-
 class Manifest(Strict):
     """Everything about one dataset that is data: source, terms, code words, tasks."""
 
@@ -149,17 +133,48 @@ class Manifest(Strict):
                     raise ValueError(
                         f"task {task_id}: no finding {name!r}; known: {', '.join(self.findings)}"
                     )
-            spec, codes = self.findings[task.label], task.positive + task.negative
-            if spec.kind == "flag" and not all(isinstance(c, bool) for c in codes):
-                raise ValueError(f"task {task_id}: a flag is true or false; got {codes}")
-            if spec.kind != "flag" and (wrong := [c for c in codes if c not in spec.words]):
-                raise ValueError(f"task {task_id}: no word for label codes {wrong}")
-            if twice := [c for c in task.positive if c in task.negative]:
-                raise ValueError(f"task {task_id}: {twice} cannot be in both classes")
+            self._label_fits(task_id, task, self.findings[task.label])
             for name, allowed in task.where.items():
                 if wrong := [c for c in allowed if c not in self.findings[name].words]:
                     raise ValueError(f"task {task_id}: no word for {name} {wrong}")
+            listed = (self.published or NO_LISTS).files
+            if wrong := [path for path in task.listed_files if path not in listed]:
+                raise ValueError(f"task {task_id}: no published list {', '.join(wrong)}")
         return self
+
+    @staticmethod
+    def _label_fits(task_id: str, task: Task, spec: FindingSpec) -> None:
+        codes = [c for own in task.codes.values() for c in own]
+        kinds = ("number",) if task.kind == "regression" else ("code", "flag")
+        if spec.kind not in kinds:
+            raise ValueError(
+                f"task {task_id}: a {task.kind} label is a {' or '.join(kinds)}; "
+                f"{task.label} is a {spec.kind}"
+            )
+        if spec.kind == "flag" and not all(isinstance(c, bool) for c in codes):
+            raise ValueError(f"task {task_id}: a flag is true or false; got {codes}")
+        if spec.kind == "code" and (wrong := [c for c in codes if c not in spec.words]):
+            raise ValueError(f"task {task_id}: no word for label codes {wrong}")
+
+    def evaluation_task(self, name: str) -> evaluation.Task:
+        """One task as the evaluation sees it.
+
+        Raises:
+            KeyError: The dataset has no such task; lists those it has.
+        """
+        if name not in self.tasks:
+            raise KeyError(f"{self.id} has no task {name!r}; valid: {', '.join(self.tasks)}")
+        task = self.tasks[name]
+        return evaluation.Task(
+            id=f"{self.id}/{name}",
+            title=task.title,
+            kind=task.kind,
+            classes=tuple(task.codes),
+            unit=self.findings[task.label].unit or "",
+            aggregate=task.aggregate,
+            scheme=task.scheme,
+            published=task.published,
+        )
 
     def edition(self, name: str | None) -> "Manifest":
         """This manifest as one of its editions has it; None is the default one.

@@ -16,7 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from acula_model.recipes import RECIPES
+from acula_model import recipes
 from pipeline.manifest import load_all
 from pipeline.rewriter_address import parse
 
@@ -83,7 +83,16 @@ class Settings(BaseSettings):
     datasets: Annotated[tuple[str, ...], NoDecode] = Field(
         default_factory=_all_datasets, description="dataset ids, separated by commas"
     )
-    recipe: str = Field("demo", description="named training run")
+    recipe: str = Field(
+        "sample",
+        description="named training run; `sample+shuffled_reports` is one under a change",
+    )
+    train_processes: int | None = Field(
+        None, ge=1, description="training processes; default one per GPU, or one"
+    )
+    trackers: Annotated[tuple[Literal["mlflow", "wandb"], ...], NoDecode] = Field(
+        (), description="where else training curves go: `mlflow`, `wandb` (install them yourself)"
+    )
     sample_seed: int = Field(1, description="seed of the built-in sample archives")
     sample_scale: float = Field(
         2.0, gt=0, le=10, description="their size; 1 is about 250 recordings per dataset"
@@ -177,12 +186,29 @@ class Settings(BaseSettings):
         """The chosen datasets that have reports; the others are probed only."""
         return tuple(d for d in self.datasets if load_all()[d].use == "alignment")
 
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """The chosen datasets whose recordings can be had.
+
+        What is given out on request counts as a sample or with a folder of its own: without, it is
+        left out of the tasks, with a note, and stops nothing else.
+        """
+        return tuple(d for d in self.datasets if self._obtainable(d))
+
+    def _obtainable(self, dataset: str) -> bool:
+        source = self.archive_of(dataset)
+        return load_all()[dataset].access == "open" or source == "sample" or Path(source).is_dir()
+
     @field_validator("recipe")
     @classmethod
     def _recipe(cls, value: str) -> str:
-        if value not in RECIPES:
-            raise ValueError(f"no recipe {value!r}; valid names: {', '.join(RECIPES)}")
+        recipes.named(value)
         return value
+
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _trackers(cls, value: Any) -> Any:
+        return tuple(_list(value, "trackers"))
 
     @classmethod
     def settings_customise_sources(

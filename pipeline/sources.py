@@ -1,8 +1,9 @@
 """The part of a manifest that says where a dataset's files come from and what they must hold."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 _SHA256 = "^[0-9a-f]{64}$"
 
@@ -69,11 +70,29 @@ class Contents(Strict):
 
 
 class PublishedLists(Strict):
-    """Lists, labels and splits of a published benchmark, pinned by checksum."""
+    """Lists, labels and splits of a published benchmark, pinned by checksum.
+
+    A published name and a recording are the same where both rules find the same; what several
+    groups of a rule find is joined by underscores.
+    """
 
     base: str
     licence: str
     files: dict[str, Annotated[str, Field(pattern=_SHA256)]]
+    name: str = Field(
+        default=r"([^/]+)\.wav$",
+        description="regular expression that finds the recording in a name",
+    )
+    native_id: str = Field(
+        default="^(.+)$", description="regular expression that finds the same in our own id"
+    )
+
+    @field_validator("name", "native_id")
+    @classmethod
+    def _finds(cls, rule: str) -> str:
+        if not re.compile(rule).groups:
+            raise ValueError(f"{rule}: what is found stands in a group")
+        return rule
 
 
 NO_LISTS = PublishedLists(base="", licence="", files={})

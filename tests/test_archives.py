@@ -458,6 +458,7 @@ def test_fifty_kills_change_nothing(tmp_path: Path, server: Publisher, online: M
     offers = {n: server.offer(n, d, pause=0.004, etag='"1"') for n, d in packed.items()}
     values = json.loads(load_all()["kauh"].model_dump_json(by_alias=True)) | {
         "published": None,
+        "tasks": {},
         "files": [
             {"name": n, "urls": [u], "sha256": hashlib.sha256(packed[n]).hexdigest()}
             for n, u in offers.items()

@@ -32,10 +32,10 @@ def noise(samples: int) -> np.ndarray:
 
 
 @pytest.mark.filterwarnings("ignore:At least one mel filter")  # true of the published AST
-@pytest.mark.parametrize("samples", [500, 50_000, 164_080])
+@pytest.mark.parametrize("samples", [500, 50_000, 164_080, 200_000])
 def test_ast_front_end_equals_the_published_one(samples: int):
     want = ASTFeatureExtractor()(noise(samples), sampling_rate=16_000)["input_values"][0]
-    got = ASTFrontEnd().windows(noise(samples))
+    got = ASTFrontEnd(profile="published").windows(noise(samples))
     assert got.shape == (1, 1_024, 128)
     assert np.abs(got[0].numpy() - want).max() <= 1e-5
 
@@ -47,7 +47,7 @@ def test_clap_front_end_equals_the_published_one(samples: int):
         frequency_min=50, frequency_max=14_000, truncation="rand_trunc", padding="repeatpad"
     )
     want = published(noise(samples), sampling_rate=48_000)["input_features"][0][0]
-    got = ClapFrontEnd().windows(noise(samples))
+    got = ClapFrontEnd(profile="published").windows(noise(samples))
     assert got.shape == (1, 1_001, 64)
     assert np.abs(got[0].numpy() - want).max() <= 1e-4  # dB
 

@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.records import REASONS
+from pipeline.steps import audio
 from pipeline.steps.audio import SAMPLE_RATE, BadAudio, Normalised, normalise
 
 Sound = npt.NDArray[Any]
@@ -257,3 +260,32 @@ def test_damage_never_raises_anything_else(
         assert error.reason in REASONS
     else:
         assert found.duration_s >= 0.5 and np.isfinite(found.rms_dbfs)
+
+
+def test_the_same_version_makes_the_same_bytes(folder: Path) -> None:
+    """Parts are kept by VERSION: who changes these hashes raises it, here or in decoding.
+
+    Without resampling and lossy codecs, which may differ in the last bit between processors.
+    """
+    pcm = (np.arange(SAMPLE_RATE, dtype=np.int32) * 7919 % 20_001 - 10_000).astype(np.int32)
+    both = np.stack([pcm, np.roll(pcm, 7)], 1)
+    files = (
+        encoded(pcm.astype(np.int16), SAMPLE_RATE),
+        encoded(both.astype(np.int16), SAMPLE_RATE),
+        encoded((both << 13) + 4321, SAMPLE_RATE, "FLAC", "PCM_24"),
+    )
+    found = [heard(folder, content)[0].audio_sha256[:16] for content in files]
+    assert (audio.VERSION, found) == (
+        1,
+        ["572b470604c55966", "64bf447deb77f48d", "326b02081f358d9e"],
+    )
+
+
+def test_workers_start_light() -> None:
+    """Each worker process imports this; torch alone would cost it seconds and 200 MiB."""
+    code = (
+        "import sys, pipeline.steps.parts\n"
+        "heavy = {'torch', 'librosa', 'transformers', 'scipy', 'av'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)

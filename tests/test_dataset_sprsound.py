@@ -17,7 +17,7 @@ from pipeline.manifest import FOLDER, load
 from pipeline.readers import sprsound as reader
 from pipeline.records import Recording, Value
 from pipeline.samples import sprsound as sample
-from pipeline.steps import audio, subjects
+from pipeline.steps import audio, subjects, task_rows
 from pipeline.steps.reports import render
 
 MANIFEST = load(FOLDER / "sprsound.yaml")
@@ -103,7 +103,7 @@ def test_both_classes_are_on_every_side_and_intra_patients_are_in_train(archive:
     found, _ = rows(archive)
     table = recordings_table("sprsound", found)
     people = subjects.group(table)
-    tasks = subjects.task_rows(table, people, {"sprsound": MANIFEST})
+    tasks = task_rows.build(table, people, {"sprsound": MANIFEST}).rows
     seen = {(r["fold"], r["label"]) for r in tasks if r["variant"] == "subject_clean"}
     assert seen == {(fold, label) for fold in ("train", "val", "test") for label in (0, 1)}
     split = {p["recording_id"]: p["split"] for p in people}

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import definitions
 from pipeline.manifest import load_all
-from pipeline.steps import layout, store, subjects
+from pipeline.steps import layout, store, task_rows
 
 ALIGNED = ("circor", "coughvid", "hflung", "icbhi", "sprsound", "uk_covid19", "zchsound")
 PROBED = ("coswara", "kauh", "mmlung", "nosemic", "respiratory_tr")
@@ -80,19 +80,19 @@ def _forgetful():
 
 def test_training_repeats_the_check(tiny_settings, materialise):
     """The headline command never runs the check on `pairs`: training must refuse by itself."""
-    from acula_model.recipes import DEMO
+    from acula_model.recipes import SAMPLE
     from pipeline.steps import embeddings, pairs, training
 
     materialise("shards")
     known = {"icbhi": load_all()["icbhi"]}
-    embeddings.embed(tiny_settings, DEMO, lambda _: None)
+    embeddings.embed(tiny_settings, SAMPLE, lambda _: None)
     corpus = layout.Corpus(tiny_settings.data_root)
     rows = store.read_table(corpus.table("task_rows")).to_pylist()
     for row in rows:
         row["fold"] = "test"
-    store.write_table(corpus.table("task_rows"), rows, subjects.TASK_ROWS)
+    store.write_table(corpus.table("task_rows"), rows, task_rows.SCHEMA)
     with pytest.raises(pairs.LeakageError, match="icbhi/10"):
-        training.align(tiny_settings, DEMO, known, lambda _: None)
+        training.align(tiny_settings, SAMPLE, known, lambda _: None)
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["elsewhere", "subfolder of the project"])

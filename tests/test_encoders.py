@@ -5,6 +5,7 @@ Sizes are the real ones, with fewer blocks where a processor would take minutes.
 
 import copy
 import json
+import math
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from torch import nn
 from acula_model import checkpoint, encoders
 from acula_model.encoders.base import AudioEncoder
 from acula_model.encoders.preservation import PreservingEncoder
+from acula_model.encoders.two_crop import CROP, TwoCropEncoder, crops
 from acula_model.front_end import MelFrontEnd
 
 FEWER_BLOCKS: dict[str, dict[str, Any]] = {
@@ -28,19 +30,26 @@ FEWER_BLOCKS: dict[str, dict[str, Any]] = {
     "opera_ct": {"depths": (1, 2, 1, 1)},
     "opera_gt": {"depth": 2, "decoder_depth": 2},
 }
+# Encoders with a choice of objective are held to the promises with each.
+DISTILLED = {
+    f"{name}, distilled": (name, FEWER_BLOCKS.get(name, {}) | {"objective": "distillation"})
+    for name in ("opera_ce", "opera_ct")
+}
+BUILDS = {name: (name, FEWER_BLOCKS.get(name, {})) for name in encoders.ENCODERS} | DISTILLED
 # Attention is blind to what is added to all keys: such a bias gets rounding noise at most.
 BLIND = re.compile(r"\.(k_proj|key)\.bias$")
 
 
 @lru_cache(maxsize=1)
-def _built(name: str) -> AudioEncoder:
+def _built(build: str) -> AudioEncoder:
     torch.manual_seed(0)
-    encoder = encoders.build(name, **FEWER_BLOCKS.get(name, {}))
+    name, config = BUILDS[build]
+    encoder = encoders.build(name, **config)
     encoder.remember()
     return encoder
 
 
-@pytest.fixture(params=sorted(encoders.ENCODERS))
+@pytest.fixture(params=sorted(BUILDS))
 def encoder(request: pytest.FixtureRequest) -> AudioEncoder:
     """Of each name, in eval mode, with random weights."""
     return copy.deepcopy(_built(request.param)).eval()
@@ -53,8 +62,8 @@ def windows(encoder: AudioEncoder) -> torch.Tensor:
     return torch.cat([encoder.front_end.windows(wave) for wave in waves])
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def seeds(clips: int, seed: int = 0) -> torch.Tensor:
+    return torch.arange(clips) + 1_000 * seed
 
 
 def close(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -97,8 +106,8 @@ def test_gradient_reaches_what_is_trained_and_nothing_else(encoder: AudioEncoder
 
     def reached() -> set[str]:
         encoder.train().zero_grad(set_to_none=True)
-        loss, embedding_BD = encoder.masked_pass(mel_BTM, seeded())
-        (loss + (embedding_BD * torch.randn(encoder.width, generator=seeded())).sum()).backward()
+        loss, embedding_BD = encoder.masked_pass(mel_BTM, seeds(2))
+        (loss + (embedding_BD * torch.linspace(-1, 2, encoder.width)).sum()).backward()
         found = {n: p.grad for n, p in encoder.named_parameters() if p.grad is not None}
         return {n for n, grad in found.items() if grad.any() or BLIND.search(n)}
 
@@ -121,7 +130,7 @@ def test_modes_are_respected(encoder: AudioEncoder):
         before = {k: v.clone() for k, v in encoder.state_dict().items()}
         with torch.no_grad():
             encoder.embed(mel_BTM)
-            encoder.self_supervised_loss(mel_BTM, seeded())
+            encoder.self_supervised_loss(mel_BTM, seeds(2))
         assert [m.training for m in encoder.modules()] == modes
         assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
 
@@ -130,12 +139,34 @@ def test_own_objective_is_a_number_that_repeats(encoder: AudioEncoder):
     mel_BTM = windows(encoder)
     encoder.train()
     with torch.no_grad():
-        first, again = (encoder.self_supervised_loss(mel_BTM, seeded()) for _ in range(2))
-        both, embedding_BD = encoder.masked_pass(mel_BTM, seeded())
+        first, again = (encoder.self_supervised_loss(mel_BTM, seeds(2)) for _ in range(2))
+        both, embedding_BD = encoder.masked_pass(mel_BTM, seeds(2))
     assert first.shape == ()
     assert first == again == both
     assert torch.isfinite(first)
     assert embedding_BD.shape == (2, encoder.width)
+
+
+def test_own_objective_of_a_clip_follows_its_seed_and_not_the_batch(encoder: AudioEncoder):
+    """In any split and order; contrasts compare clips, which is all that the batch may decide."""
+    mel_BTM, seed_B = windows(encoder), seeds(2)
+    with torch.no_grad():
+        for parameter in encoder.parameters():  # away from the original, where there is one
+            parameter += 0.05 * parameter.abs().mean()
+        together, rows_BD = encoder.masked_pass(mel_BTM, seed_B)
+        parts = [encoder.masked_pass(mel_BTM[i : i + 1], seed_B[i : i + 1]) for i in (1, 0)]
+        other, other_BD = encoder.masked_pass(mel_BTM, seeds(2, 1))
+    losses, alone = [p[0].item() for p in parts], torch.cat([p[1] for p in parts[::-1]])
+    assert close(rows_BD, alone)
+    assert together > 0
+    if encoder.objective_compares_clips:
+        assert losses == [0, 0]
+    else:
+        assert together.item() == pytest.approx(np.mean(losses), rel=1e-4)
+        assert losses[0] != losses[1]
+    drawn = not (isinstance(encoder, PreservingEncoder) and encoder._original)
+    assert (together != other) == drawn
+    assert torch.equal(rows_BD, other_BD) != drawn
 
 
 def test_state_round_trip(encoder: AudioEncoder, tmp_path: Path):
@@ -191,7 +222,7 @@ def test_description_is_json_that_says_weights_and_windows(encoder: AudioEncoder
 
 
 def test_preservation_starts_at_zero_grows_and_teaches_the_encoder_only(encoder: AudioEncoder):
-    if not isinstance(encoder, PreservingEncoder):
+    if not isinstance(encoder, PreservingEncoder) or encoder.objective_compares_clips:
         pytest.skip(f"{encoder.name} has an objective of its own")
     encoder.train()
     mel_BTM = windows(encoder)[:1]
@@ -215,7 +246,48 @@ def test_preservation_starts_at_zero_grows_and_teaches_the_encoder_only(encoder:
     assert encoder._original[0]._original == []
     encoder._original.clear()
     with pytest.raises(RuntimeError, match="remember"):
-        encoder.self_supervised_loss(mel_BTM, seeded())
+        encoder.self_supervised_loss(mel_BTM, seeds(1))
+
+
+@pytest.mark.parametrize("name", ["opera_ce", "opera_ct"])
+def test_contrast_learns_which_crops_are_of_one_recording(name: str):
+    torch.manual_seed(0)
+    encoder = encoders.build(name, **FEWER_BLOCKS.get(name, {})).train()
+    encoder.remember()
+    assert isinstance(encoder, TwoCropEncoder) and not encoder._original
+    bins, frames = torch.linspace(0, 1, 64), encoder.front_end.frames
+    colour_BM = torch.sin(2 * torch.pi * torch.arange(1, 7)[:, None] * bins)  # of six recordings
+    mel_BTM = (0.5 + 0.2 * colour_BM)[:, None] + 0.1 * torch.randn(6, frames, 64)
+    assert encoder.contrast is not None
+    optimizer = torch.optim.AdamW(encoder.contrast.parameters(), lr=1e-2)
+    values = []
+    for step in range(25):
+        loss = encoder.self_supervised_loss(mel_BTM, seeds(6, step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    # log 6 is what chance gets; recordings that are alike cannot be told apart at all.
+    assert values[-1] < 0.2 * math.log(6)
+    alike = encoder.self_supervised_loss(mel_BTM[:1].expand(6, -1, -1), torch.zeros(6).long())
+    assert alike.item() == pytest.approx(math.log(6), abs=1e-3)
+
+
+@pytest.mark.parametrize("frames", [1, 7, 256])
+def test_crops_are_stretches_of_their_window_at_every_place(frames: int):
+    mel_BTM = torch.arange(frames).float()[None, :, None].expand(400, -1, 2)
+    mel_BTM = mel_BTM + 1_000 * torch.arange(400)[:, None, None]
+    one_BLM, other_BLM = crops(mel_BTM, seeds(400))
+    length = max(1, round(CROP * frames))
+    assert one_BLM.shape == other_BLM.shape == (400, length, 2)
+    for crop_BLM in (one_BLM, other_BLM):
+        start_B = crop_BLM[:, 0, 0] % 1_000
+        expected = torch.stack(
+            [w[int(s) :][:length] for w, s in zip(mel_BTM, start_B, strict=True)]
+        )
+        assert torch.equal(crop_BLM, torch.stack(expected))
+        assert start_B.min() <= frames // 50 and start_B.max() >= (frames - length) * 49 // 50
+    assert frames == 1 or not torch.equal(one_BLM, other_BLM)
 
 
 def test_batch_norms_follow_the_batches_when_trained_from_scratch():
@@ -232,6 +304,9 @@ def test_a_front_end_of_another_kind_or_shape_is_refused():
             encoders.build(name, front_end=MelFrontEnd(n_mels=32), **FEWER_BLOCKS.get(name, {}))
         with pytest.raises(TypeError):
             encoders.build(name, no_such_setting=1)
+    for name in ("opera_ce", "opera_ct"):
+        with pytest.raises(ValueError, match="known: two_crop, distillation"):
+            encoders.build(name, objective="guess")
 
 
 def test_names_cost_nothing_until_they_are_built():

@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from acula_model import windowing
-from acula_model.front_end import MelFrontEnd, mel_filters
+from acula_model.encoders.ast import ASTFrontEnd
+from acula_model.encoders.clap import ClapFrontEnd
+from acula_model.front_end import FrontEnd, MelFrontEnd, mel_filters
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "opera"
 golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden files in {GOLDEN}")
@@ -123,24 +127,97 @@ def test_a_rest_is_kept_from_a_quarter_window(windows_long: float, count: int):
     assert OURS.windows(wave).shape == (count, 256, 64)
 
 
-def test_windows_follow_each_other_and_a_rest_repeats_its_own_sound():
-    wave = np.arange(250, dtype=np.float32)
-    first, second, rest = windowing.consecutive(wave, 100)
-    assert np.array_equal(np.concatenate([first, second]), wave[:200])
-    assert np.array_equal(rest, np.tile(wave[200:], 2))
+@given(
+    frames=st.integers(1, 300),
+    longer=st.floats(1, 40),
+    overlap=st.floats(0, 0.99, exclude_max=True),
+)
+@settings(max_examples=300)
+def test_windows_hear_the_recording_to_its_end(frames: int, longer: float, overlap: float):
+    total = int(frames * longer)
+    starts = windowing.starts(total, frames, overlap)
+    assert starts[0] == 0
+    assert starts == sorted(set(starts))
+    assert np.diff(starts).max(initial=0) <= frames  # nothing between two windows is left out
+    heard = starts[-1] + frames
+    assert heard <= total
+    assert total - heard < windowing.SHORTEST_REST * frames
 
 
-def test_overlapping_windows_hear_everything_and_stop_there():
-    wave = np.arange(300, dtype=np.float32)
-    starts = windowing.consecutive(wave, 100, overlap=0.5)[:, 0]
-    assert starts.tolist() == [0, 50, 100, 150, 200]
+def test_a_last_window_ends_with_the_recording():
+    assert windowing.starts(512, 256) == [0, 256]
+    assert windowing.starts(512 + 63, 256) == [0, 256]
+    assert windowing.starts(512 + 64, 256) == [0, 256, 320]
+    assert windowing.starts(600, 200, overlap=0.5) == [0, 100, 200, 300, 400]
 
 
-def test_each_window_is_stretched_by_itself():
-    wave = noise(2 * OURS.window_samples)
-    wave[OURS.window_samples :] *= 1e-3
-    quiet = OURS.windows(wave[OURS.window_samples :])[0]
-    assert torch.equal(OURS.windows(wave)[1], quiet)
+FRONT_ENDS = [OURS, MelFrontEnd(overlap=0.5), ASTFrontEnd(), ClapFrontEnd()]
+PUBLISHED = [
+    MelFrontEnd(profile="acula-train"), MelFrontEnd(profile="opera-eval"),
+    MelFrontEnd(profile="opera-whole", frames=251), ASTFrontEnd(profile="published"),
+    ClapFrontEnd(profile="published"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS + PUBLISHED, ids=lambda f: f"{f.key}-{f.profile}")
+@given(seconds=st.floats(0, 60), level=st.sampled_from([0.0, 1e-9, 1e-3, 1.0]))
+@example(seconds=0.0, level=1.0)
+@example(seconds=60.0, level=1.0)
+@settings(max_examples=6, deadline=None)
+def test_any_length_becomes_windows(front_end: FrontEnd, seconds: float, level: float):
+    wave = level * noise(max(1, int(seconds * front_end.sample_rate)))
+    raw_KTM = front_end.spectrum(wave)
+    total = raw_KTM.shape[1]
+    if front_end.cuts:
+        assert raw_KTM.shape[0] == 1
+        assert total == front_end.total(len(wave)) >= front_end.frames
+    cut = front_end.windows(wave)
+    length = total if not front_end.one_length else front_end.frames
+    assert cut.shape == (
+        len(raw_KTM) * len(front_end.starts(total)), length, front_end.n_mels,
+    )  # fmt: skip
+    assert cut.dtype == torch.float32
+    assert torch.isfinite(cut).all()
+    assert raw_KTM.min() >= front_end.floor - 1e-3
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS, ids=lambda f: f"{f.key}-{f.profile}")
+@given(place=st.floats(0, 1), seconds=st.floats(11, 25))
+@example(place=0.0, seconds=12.0)
+@example(place=1.0, seconds=12.345)
+@settings(max_examples=8, deadline=None)
+def test_an_excerpt_is_a_part_of_the_whole(front_end: FrontEnd, place: float, seconds: float):
+    wave = noise(int(seconds * front_end.sample_rate))
+    (whole_TM,) = front_end.spectrum(wave)
+    first = int(place * (len(whole_TM) - front_end.frames))
+    start, stop = front_end.heard(first, front_end.frames)
+    before, after = max(0, -start), max(0, stop - len(wave))
+    part_TM = front_end.excerpt(wave[start + before : stop - after], before, after)
+    want_TM = whole_TM[first : first + front_end.frames]
+    assert (part_TM - want_TM).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS + PUBLISHED, ids=lambda f: f"{f.key}-{f.profile}")
+def test_a_window_is_normalised_by_itself(front_end: FrontEnd):
+    raw_BTM = front_end.floor + 50 * torch.rand(3, 20, front_end.n_mels)
+    raw_BTM[1] *= 0.3
+    raw_BTM[2] = front_end.floor
+    before = raw_BTM.clone()
+    together = front_end.normalise(raw_BTM)
+    alone = torch.cat([front_end.normalise(one[None]) for one in raw_BTM])
+    assert torch.equal(together, alone)
+    assert torch.equal(raw_BTM, before)
+    if isinstance(front_end, MelFrontEnd):
+        assert together.amin((1, 2)).tolist() == [0, 0, 0]
+        assert together.amax((1, 2)).tolist() == [1, 1, 0]
+
+
+def test_filters_say_where_a_bin_listens():
+    for front_end in FRONT_ENDS:
+        hz = np.linspace(0, front_end.sample_rate / 2, front_end.n_fft // 2 + 1)
+        tone = np.sin(2 * np.pi * 1_000 * np.arange(front_end.sample_rate) / front_end.sample_rate)
+        loudest = front_end.log_mel(tone).mean(0).argmax()
+        assert abs(np.average(hz, weights=front_end.filters()[loudest]) - 1_000) < 40
 
 
 def test_key_changes_with_every_setting_and_is_the_same_in_another_process():
@@ -174,6 +251,8 @@ def test_key_changes_with_every_setting_and_is_the_same_in_another_process():
 def test_what_is_no_sound_is_refused(wave: np.ndarray, reason: str):
     with pytest.raises(ValueError, match=reason):
         OURS.windows(wave)
+    with pytest.raises(ValueError, match=reason):
+        OURS.spectrum(wave)
     with pytest.raises(ValueError, match=reason):
         OURS.log_mel(wave)
 

@@ -11,7 +11,7 @@ from conftest import manifest_values
 
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import label_leak, layout, page_leak, pairs, recordings, store, subjects
+from pipeline.steps import label_leak, layout, page_leak, pairs, recordings, store, task_rows
 
 MANIFEST = Manifest.model_validate(
     manifest_values(
@@ -58,7 +58,7 @@ class Corpus:
             }
             for n, r in enumerate(rows)
         ]  # fmt: skip
-        store.write_table(corpus.table("task_rows"), tasks, subjects.TASK_ROWS)
+        store.write_table(corpus.table("task_rows"), tasks, task_rows.SCHEMA)
         for name in ("pairs", "subjects"):
             store.write_json(corpus.stamp(name), {"version": store.digest(rows)})
 

@@ -16,6 +16,14 @@ from pipeline.steps import reports
 
 CODE = {"kind": "code", "label": "m", "words": {"P": "one", "N": "none"}}
 TASK = {"title": "m", "label": "murmur", "positive": ["P"], "negative": ["N"]}
+GRADES = {
+    "kind": "multiclass", "positive": [], "negative": [],
+    "classes": {"a": ["P"], "b": ["N"], "c": ["U"]},
+}  # fmt: skip
+AMOUNT = {"kind": "regression", "negative": []}
+OFFICIAL = {"as_published": "official"}
+LISTS = {"names": "n.npy", "sides": "s.npy", "labels": "l.npy"}
+PUBLISHED = {"base": "https://example.org/", "licence": "MIT", "files": {}}
 Write = Callable[..., Path]
 
 
@@ -64,10 +72,27 @@ FLAG = {"findings": {"murmur": {"kind": "flag", "label": "m"}}}
         (task(label="murmr"), "task m: no finding 'murmr'; known: murmur"),
         (task(masks=["grade"]), "task m: no finding 'grade'"),
         (task(positive=["X"]), r"task m: no word for label codes \['X'\]"),
-        (task(positive=["P", "N"]), r"task m: \['N'\] .*both classes"),
+        (task(positive=["P", "N"]), r"tasks.m\n.*\['N'\] .*two classes"),
         (task(where={"murmur": ["X"]}), r"task m: no word for murmur \['X'\]"),
         (task(metric="accuracy"), "tasks.m.metric"),
         (FLAG | task(), r"task m: .*flag.*true or false"),
+        (task(negative=[]), r"tasks.m\n.*binary task has negative and positive; look at negative"),
+        (task(classes={"a": ["P"]}), r"tasks.m\n.*look at classes"),
+        (task(**GRADES | {"classes": {"a": ["P"], "b": ["N"]}}), r"tasks.m\n.*three classes or"),
+        (task(**GRADES), r"task m: no word for label codes \['U'\]"),
+        (task(**AMOUNT | {"positive": []}), r"task m: a regression label is a number; murmur"),
+        (task(**AMOUNT), r"tasks.m\n.*regression task has no classes"),
+        (number() | task(label="age"), r"task m: a binary label is a code or flag; age"),
+        (task(scheme="leave_one_person_out", variants=OFFICIAL), r"tasks.m\n.*no split of a task"),
+        (task(variants={"as_published": "all"}), r"tasks.m\n.*no split of a task of scheme hold"),
+        (task(variants={"theirs": "official"}), r"tasks.m.variants.theirs"),
+        (task(variants={"as_published": LISTS}), r"task m: no published list n.npy, s.npy, l.npy"),
+        (
+            task(variants={"as_published": LISTS | {"read_labels": {"COPD": "ill"}}}),
+            r"tasks.m\n.*as_published: no class ill",
+        ),
+        (task(published={"epoch": 3}), r"tasks.m.published.epoch"),
+        ({"published": PUBLISHED | {"name": "[0-9]+"}}, r"published.name\n.*stands in a group"),
         ({"id": "Heart"}, "id\n.*pattern"),
         ({"files": []}, "name the files to fetch"),
         ({"files": [], "access": "request"}, "needs instructions"),
@@ -141,4 +166,4 @@ def test_readers_and_samples_have_one_shape(dataset: str) -> None:
     assert list(write) == ["root", "seed", "scale"] and write["scale"].default == 1.0
     manifest: Manifest = load_all()[dataset]
     assert manifest.attribution and manifest.licence.source and manifest.contents
-    assert manifest.tasks or manifest.use == "probes"
+    assert manifest.tasks

@@ -23,6 +23,7 @@ import acula_model
 from acula_model import align_csv, checkpoint, decoding, release
 from acula_model.model import Model
 from acula_model.recipes import Recipe
+from acula_model.training import loop
 from pipeline.cli import app
 
 torch.set_num_threads(1)  # steps this small are slower on two
@@ -340,7 +341,7 @@ def test_the_readme_runs(
 
     def note(path: Path, recipe: Recipe, *_: Any) -> Any:
         asked.append((path, recipe))
-        return align_csv.train.Result(folder=path, best_epoch=1, history=[])
+        return loop.Result(folder=path, best_epoch=1, history=[])
 
     monkeypatch.setattr(acula_model, "load", pretend)
     monkeypatch.setattr(align_csv, "align", note)

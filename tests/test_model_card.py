@@ -11,7 +11,7 @@ import torch
 
 from acula_model import checkpoint, encoders, heads, model_card, release
 from acula_model.encoders.base import Weights
-from acula_model.recipes import DEMO
+from acula_model.recipes import SAMPLE
 from pipeline.manifest import load_all
 from pipeline.steps import card
 
@@ -27,7 +27,7 @@ FREE = model_card.Corpus(
 def folder(tmp_path: Path) -> Path:
     encoder = encoders.build("opera_gt_small", **TINY)
     encoder.weights = Weights(source="a/b", revision="c0ffee", licence="MIT, and more")
-    meta = {"recipe": asdict(DEMO), "best_epoch": 3, "teacher": {"model": "google/medgemma-4b-pt"}}
+    meta = {"recipe": asdict(SAMPLE), "best_epoch": 3, "teacher": {"model": "google/medgemma-4b-pt"}}
     checkpoint.save(tmp_path / "model", encoder, {}, meta)
     return tmp_path / "model"
 

@@ -11,6 +11,7 @@ import torch
 from acula_model import checkpoint, encoders
 from acula_model.encoders.base import AudioEncoder
 from acula_model.encoders.htsat import crop_starts
+from acula_model.encoders.two_crop import TwoCropEncoder
 from acula_model.front_end import MelFrontEnd
 from acula_model.weights import CheckpointError
 
@@ -81,6 +82,49 @@ def test_projection(kind: str, encoder: AudioEncoder, published: State, rules: d
         feature = encoder.embed(torch.from_numpy(rules["spectrogram_input"](len(want), 256)))
         got = torch.nn.functional.linear(feature, published["g.weight"], published["g.bias"])
     assert np.linalg.norm(got.numpy() - want) <= 2e-5 * np.linalg.norm(want)
+
+
+def test_contrast_has_the_published_head(
+    kind: str, encoder: AudioEncoder, published: State, shared: Path, rules: dict, tmp_path: Path
+):
+    """Its projection is the golden one; a file without a head leaves the one that is there."""
+    assert isinstance(encoder, TwoCropEncoder) and encoder.contrast is not None
+    want = np.load(shared / "golden" / "opera" / f"opera{kind}_projection512_t256.npy")
+    with torch.no_grad():
+        feature = encoder.embed(torch.from_numpy(rules["spectrogram_input"](len(want), 256)))
+        got = encoder.contrast.g(feature).numpy()
+        assert np.linalg.norm(got - want) <= 2e-5 * np.linalg.norm(want)
+        # Saeed et al., 2021: g(x) W g(x'), by hand in double precision.
+        x_BD, w = torch.randn(2, 3, encoder.width), {k: v.double() for k, v in published.items()}
+        one, other = x_BD.double() @ w["g.weight"].T + w["g.bias"]
+        norm = (w["layer_norm.weight"], w["layer_norm.bias"])
+        one, other = (torch.tanh(torch.layer_norm(x, [512], *norm)) for x in (one, other))
+        likely = (one @ w["linear.weight"].T @ other.T).log_softmax(1).diagonal()
+        assert encoder.contrast(*x_BD).item() == pytest.approx(-likely.mean().item(), rel=1e-4)
+    headless = {k: v for k, v in published.items() if k.startswith("encoder.")}
+    torch.save(headless, tmp_path / "headless.pt")
+    fresh = encoders.build(encoder.name)
+    assert isinstance(fresh, TwoCropEncoder) and fresh.contrast is not None
+    before = {k: v.clone() for k, v in fresh.contrast.state_dict().items()}
+    checkpoint.restore(fresh, tmp_path / "headless.pt")
+    assert all(torch.equal(v, before[k]) for k, v in fresh.contrast.state_dict().items())
+    torch.save({k: v for k, v in published.items() if k != "g.bias"}, tmp_path / "part.pt")
+    with pytest.raises(CheckpointError, match=r"missing: contrast\.g\.bias"):
+        checkpoint.restore(fresh, tmp_path / "part.pt")
+
+
+def test_either_objective_starts_from_a_checkpoint_of_the_other(
+    encoder: AudioEncoder, tmp_path: Path
+):
+    mel_BTM = torch.rand(1, 64, 64)
+    for start, objective in ((encoder, "distillation"), (None, "two_crop")):
+        start = start or checkpoint.load(tmp_path / "distillation").encoder
+        checkpoint.save(tmp_path / "start", start, {}, {})
+        other = encoders.build(encoder.name, objective=objective).eval()
+        checkpoint.restore(other, tmp_path / "start")
+        with torch.no_grad():
+            assert torch.equal(other.embed(mel_BTM), encoder.embed(mel_BTM))
+        checkpoint.save(tmp_path / objective, other, {}, {})
 
 
 def test_every_key_that_does_not_fit_is_named(

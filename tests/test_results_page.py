@@ -14,7 +14,7 @@ import soundfile
 
 from acula_model import probe
 from acula_model.front_end import MelFrontEnd
-from acula_model.recipes import DEMO, Recipe
+from acula_model.recipes import SAMPLE, Recipe
 from pipeline.manifest import Manifest
 from pipeline.records import recording_id, unit_hash
 from pipeline.settings import Settings
@@ -37,7 +37,7 @@ from pipeline.steps import (
 )
 
 SCRIPT = "<script>alert('coarse crackles')</script>"
-RECIPE = replace(DEMO, name="demo & small", epochs=4)
+RECIPE = replace(SAMPLE, name="demo & small", epochs=4)
 
 
 def manifest(dataset: str, label: str, tasks: dict[str, dict[str, Any]]) -> Manifest:
@@ -62,7 +62,8 @@ def manifest(dataset: str, label: str, tasks: dict[str, dict[str, Any]]) -> Mani
     )
 
 
-COPD = {"title": "COPD vs healthy", "positive": ["yes"], "as_published": True}
+COPD = {"title": "COPD vs healthy", "positive": ["yes"],
+        "variants": {"as_published": "official"}}  # fmt: skip
 RARE = {"title": "Something rare", "positive": ["odd"]}
 MANIFESTS = {
     "icbhi": manifest("icbhi", "copd", {"copd": COPD, "rare": RARE}),

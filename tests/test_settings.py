@@ -86,7 +86,7 @@ def test_a_wrong_variable_is_named_with_what_is_valid(
         ('dataset = "icbhi"', r"dataset: .*valid settings: .*datasets"),
         ('recipe = "dmo"', r"no recipe 'dmo'; valid names: "),
         ("datasets = 3", r"datasets: .*3"),
-        ('[settings]\nrecipe = "demo"', r"settings: .*valid settings: "),
+        ('[settings]\nrecipe = "sample"', r"settings: .*valid settings: "),
         ("recipe = demo", r"acula\.toml: "),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.manifest import Manifest
-from pipeline.steps import subjects
+from pipeline.steps import subjects, task_rows
 
 Row = dict[str, Any]
 FOLDS = ("train", "val", "test")
@@ -24,7 +24,7 @@ def manifest(dataset: str) -> Manifest:
         manifest_values(
             id=dataset,
             findings={"murmur": {"kind": "code", "label": "m", "words": words}},
-            tasks={"ours": task, "theirs": task | {"as_published": True}},
+            tasks={"ours": task, "theirs": task | {"variants": {"as_published": "official"}}},
         )
     )
 
@@ -129,7 +129,7 @@ def test_invariants(rows: list[Row], order: Any) -> None:
         if len(sides) == 1 and own != {"train"}:
             assert own == sides or (sides == {"train"} and own == {"val"})
 
-    tasks = subjects.task_rows(rows, found, MANIFESTS)
+    tasks = task_rows.build(rows, found, MANIFESTS).rows
     sides_of: dict[tuple[str, str], set[str]] = defaultdict(set)
     labelled = {r["recording_id"]: json.loads(r["findings"]).get("murmur") for r in rows}
     published = {r["recording_id"]: r["official_split"] for r in rows}
@@ -150,7 +150,7 @@ def test_invariants(rows: list[Row], order: Any) -> None:
     shuffled = list(rows)
     order.shuffle(shuffled)
     assert subjects.group(shuffled) == found
-    assert subjects.task_rows(shuffled, found, MANIFESTS) == tasks
+    assert task_rows.build(shuffled, found, MANIFESTS).rows == tasks
 
 
 @settings(max_examples=100, deadline=None)
@@ -186,7 +186,7 @@ def test_a_person_on_two_official_sides_goes_to_train_and_is_still_held_out() ->
     found = subjects.group(rows)
     assert {s["split"] for s in found} == {"train"}
     assert {s["split_rule"] for s in found} == {"official splits disagree (test, train): train"}
-    theirs = [r for r in subjects.task_rows(rows, found, MANIFESTS) if r["task"] == "a/theirs"]
+    theirs = [r for r in task_rows.build(rows, found, MANIFESTS).rows if r["task"] == "a/theirs"]
     folds = {v: [r["fold"] for r in theirs if r["variant"] == v] for v in VARIANTS}
     assert folds == {"as_published": ["train", "test", "test"], "subject_clean": ["train"] * 3}
 
@@ -278,6 +278,6 @@ def test_a_task_takes_only_its_codes_and_where_it_applies() -> None:
         {"murmur": "P"}, {"site": "AV"},
     ]  # fmt: skip
     rows = [recording("a", n, person="1", findings=json.dumps(f)) for n, f in enumerate(said)]
-    found = subjects.task_rows(rows, subjects.group(rows), {"a": where})
-    labels = [f"{r['task']} {r['recording_id']} {r['label']}" for r in found]
+    found = task_rows.build(rows, subjects.group(rows), {"a": where}).rows
+    labels = [f"{r['task']} {r['recording_id']} {r['label']:g}" for r in found]
     assert labels == ["a/c a/r0 0", "a/c a/r3 1", "a/m a/r0 1", "a/m a/r1 0"]

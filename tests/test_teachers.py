@@ -1,6 +1,7 @@
 """Teachers: one contract for all, the built-in one, and Hugging Face models made on the spot."""
 
 import inspect
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import text_models
 from text_models import LAYERS, MURMUR, SITE
 
 from acula_model import teachers
-from acula_model.recipes import DEMO
+from acula_model.recipes import SAMPLE
 from acula_model.teachers import Report, cache
 from pipeline.settings import Settings
 from pipeline.steps import embeddings, layout, store
@@ -133,14 +134,14 @@ def test_the_step_reads_no_report_of_a_test_person_and_resumes(
 
     def run(teacher: Counting) -> store.Outcome:
         monkeypatch.setattr(teachers, "build", lambda *_, **__: teacher)
-        return embeddings.embed(tiny_settings, DEMO, lambda _: None)
+        return embeddings.embed(tiny_settings, SAMPLE, lambda _: None)
 
     killed, resumed = Counting(killed=True), Counting()
     with pytest.raises(KeyboardInterrupt):
         run(killed)
     assert len(killed.read) == 4
     with pytest.raises(FileNotFoundError):  # half a table is not taken for a finished step
-        store.version_at(embeddings.folder(tiny_settings, DEMO) / "stamp.json")
+        store.version_at(embeddings.folder(tiny_settings, SAMPLE) / "stamp.json")
     outcome = run(resumed)
     assert resumed.read and not set(resumed.read) & set(killed.read)
     assert run(Counting(killed=True)).skipped
@@ -148,7 +149,7 @@ def test_the_step_reads_no_report_of_a_test_person_and_resumes(
     hidden = {r["full_text"] for r in pairs if r["split"] == "test"}
     shown = {r["full_hash"]: r["full_text"] for r in pairs if r["align"]}
     assert hidden and not hidden & {*killed.read, *resumed.read}
-    vectors = embeddings.load(tiny_settings, DEMO)
+    vectors = vectors.read(embeddings.table(tiny_settings, SAMPLE))[0]
     assert len(vectors) == outcome.facts["reports"]
     assert all(vectors[key][0] == len(text) for key, text in shown.items())
 
@@ -179,6 +180,41 @@ def test_lsa_learns_from_the_given_reports_alone() -> None:
     taught = teachers.build("lsa", more)
     assert taught.revision != teacher.revision
     assert not np.allclose(taught.embed([known]), taught.embed([strange]), atol=1e-3)
+
+
+def test_lsa_tells_a_finding_from_its_denial_by_words_alone() -> None:
+    """Reports that people bring have no terms; some say the same words and mean the opposite."""
+    ways = {True: ["{} is heard.", "There is {}."], False: ["No {} was heard.", "Without {}."]}
+    order = list(itertools.product((True, False), (True, False), (0, 1), (0, 1)))
+    said = {
+        key: f"{ways[key[0]][key[2]].format('murmur')} {ways[key[1]][key[3]].format('wheezes')}"
+        for key in order
+    }
+    teacher = teachers.build("lsa", teachers.as_reports([*said.values()] * 2))
+    alike = cosine(teacher.embed(list(said.values())))
+    same = np.array([[a[:2] == b[:2] for b in order] for a in order])
+    assert alike[same].min() > alike[~same].max()
+    one, other, listed = teacher.embed(
+        [
+            "A murmur, but no wheezes.",
+            "No murmur, but wheezes.",
+            "No wheezes, crackles or murmur.",
+        ]
+    )
+    assert cosine(np.stack([one, other]))[0, 1] < 0.5
+    assert cosine(np.stack([listed, teacher.embed([said[False, False, 0, 0]])[0]]))[0, 1] > 0.7
+
+
+def test_lsa_of_another_version_is_not_read_as_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = teachers.module_of("lsa")
+    monkeypatch.setattr(module, "VERSION", 1)
+    teacher: Any = teachers.build("lsa", REPORTS)
+    teacher.save(tmp_path / "teacher.npz")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"version 1 .* make the report embeddings again"):
+        teachers.reopen("lsa", tmp_path / "teacher.npz")
 
 
 def test_lsa_says_when_there_is_too_little_to_learn_from() -> None:
@@ -220,12 +256,55 @@ def test_vectors_are_those_of_each_text_alone(
     for batch_size in (1, 3, 100):
         teacher: Any = teachers.build(
             "hugging_face", [], model=str(models[kind]), pooling=pooling, batch_size=batch_size,
-            device="cpu",
+            device="cpu", layers=layers,
         )  # fmt: skip
-        found = teacher.embed_layers(SAID, layers)
-        for layer in layers:
-            assert np.allclose(found[layer], expected[layer], atol=1e-5), (layer, batch_size)
-        assert np.array_equal(teacher.embed(SAID), found[-1])
+        found = teacher.embed(SAID)
+        assert found.shape == (len(SAID), 3, found.shape[2]) and found.dtype == np.float32
+        for n, layer in enumerate(layers):
+            assert np.allclose(found[:, n], expected[layer], atol=1e-5), (layer, batch_size)
+
+
+def test_one_pass_serves_several_layers_and_each_of_them_later(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    """A layer ablation costs no pass: each layer lies in the cache under its own key."""
+    asked = (-1, 1)
+
+    def teacher(**layers: Any) -> tuple[Any, list[int]]:
+        made: Any = teachers.build(
+            "hugging_face", [], model=str(models["bert"]), device="cpu", batch_size=50, **layers
+        )
+        passes: list[int] = []
+        made._model.register_forward_hook(lambda *_: passes.append(1))
+        return made, passes
+
+    both, passes = teacher(layers=asked)
+    assert both.layer == (LAYERS, 1) and teachers.layers(both) == (LAYERS, 1)
+    assert teachers.facts(both)["layer"] == [LAYERS, 1]
+    assert f"layer={LAYERS}+1/" in teachers.identity(both)
+    found, read = cache.embed(both, SAID, tmp_path, lambda _: None)
+    assert (read, len(passes)) == (len(SAID), 1)
+    for n, layer in enumerate(asked):
+        one, passes = teacher(layer=layer)
+        alone = one.embed(SAID)
+        assert len(passes) == 1 and alone.ndim == 2
+        kept, read = cache.embed(one, SAID, tmp_path)
+        assert read == 0 and len(passes) == 1
+        for report, vector in zip(SAID, alone, strict=True):
+            assert found[report.hash].shape == (2, len(vector))
+            assert np.allclose(found[report.hash][n], vector, atol=1e-6)
+            assert np.array_equal(kept[report.hash], found[report.hash][n])
+    # A report that one layer lacks is read again, for all of them.
+    other, _ = teacher(layer=2)
+    cache.embed(other, SAID[:3], tmp_path, lambda _: None)
+    three, passes = teacher(layers=(2, -1))
+    vectors, read = cache.embed(three, SAID, tmp_path, lambda _: None)
+    assert (read, len(passes)) == (len(SAID) - 3, 1)
+    assert all(np.array_equal(vectors[r.hash][1], found[r.hash][0]) for r in SAID)
+    assert teacher(layers=[-1])[0].layer == LAYERS
+    for wrong in ((), (-1, LAYERS), (1, 1)):
+        with pytest.raises(ValueError, match="name one or more, each once"):
+            teacher(layers=wrong)
 
 
 def test_the_pooling_options_differ_where_tokens_are_added(models: dict[str, Path]) -> None:

@@ -6,7 +6,8 @@ Source: Gong et al., "AST: Audio Spectrogram Transformer", 2021. The network is 
 
 # B = clips, T = frames, M = mel bins, F = frequencies, N = tokens of a clip, D = width
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import ASTConfig, ASTModel
 
-from acula_model import windowing
+from acula_model import filter_banks
 from acula_model.encoders import hugging_face
 from acula_model.encoders.base import Weights
 from acula_model.encoders.preservation import PreservingEncoder
@@ -43,13 +44,16 @@ _SIZES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ASTFrontEnd(FrontEnd):
-    """Log filter banks as Kaldi computes them; equal to ``ASTFeatureExtractor``.
+    """Log filter banks as Kaldi computes them.
 
+    The profile ``published`` is equal to ``ASTFeatureExtractor``.
     That one computes them with torchaudio where it is installed and without it otherwise; here
     they do not depend on the environment.
     """
 
-    algorithm: ClassVar[int | str] = "kaldi-1"
+    algorithm: ClassVar[int | str] = "kaldi-2"
+    floor: ClassVar[float] = math.log(FLOOR)
+    decibel: ClassVar[float] = math.log(10) / 10  # spectra are natural logarithms of power
 
     sample_rate: int = 16_000  # Hz
     n_fft: int = 512
@@ -60,50 +64,49 @@ class ASTFrontEnd(FrontEnd):
     frames: int = 1_024  # frames in a window (10.3 s)
 
     @property
-    def window_samples(self) -> int:
-        """Samples in a window: frames lie within it, from its first sample to its last."""
-        return (self.frames - 1) * self.hop + FRAME
+    def frame_samples(self) -> int:
+        """See ``FrontEnd``."""
+        return FRAME
 
     @property
-    def policy(self) -> str:
+    def lead(self) -> int:
+        """See ``FrontEnd``: frames lie within the recording."""
+        return 0
+
+    def normalise(self, raw_BTM: Tensor) -> Tensor:
+        """See ``FrontEnd``: the same for all windows."""
+        return (raw_BTM - MEAN) / (2 * DEVIATION)
+
+    def filters(self) -> npt.NDArray[np.float64]:
         """See ``FrontEnd``."""
-        rest = "is followed by frames of zeros (before normalisation)"
-        return windowing.in_words(self.window_s, self.overlap, rest)
+        settings = (self.sample_rate, self.n_fft, self.n_mels)
+        return filter_banks.kaldi(*settings, self.f_min, self.f_max)
 
-    def _cut(self, wave: Wave) -> Sequence[Wave]:
-        return windowing.pieces(wave, self.window_samples, self.overlap)
+    @property
+    def _published_policy(self) -> str:
+        return (
+            f"the first {self.window_s:.4g} s; a shorter recording is followed by frames of zeros"
+        )
 
-    def _window(self, wave: Wave) -> Tensor:
-        mel_TM = self._spectrogram(wave)
-        missing = self.frames - len(mel_TM)
-        return F.pad(mel_TM, (0, 0, 0, missing), value=-MEAN / (2 * DEVIATION))
+    def _published(self, wave: Wave) -> Tensor:
+        raw_TM = self._spectrogram(wave[: self.window_samples])
+        return F.pad(raw_TM, (0, 0, 0, self.frames - len(raw_TM)))[None]
 
-    def _spectrogram(self, wave: Wave) -> Tensor:
+    def _transform(self, samples: Tensor) -> Tensor:
         hann, mel_MF = _constants(self)
-        wave = np.pad(wave, (0, max(0, FRAME - len(wave))))  # at least one frame
-        frames_TS = torch.tensor(wave, dtype=hann.dtype).unfold(0, FRAME, self.hop)
+        frames_TS = samples.unfold(0, FRAME, self.hop)
         frames_TS = frames_TS - frames_TS.mean(1, keepdim=True)
         before_TS = torch.cat((frames_TS[:, :1], frames_TS[:, :-1]), dim=1)
         power_TF = torch.fft.rfft((frames_TS - PREEMPHASIS * before_TS) * hann, self.n_fft)
         power_TF = power_TF.real.square() + power_TF.imag.square()
-        log_TM = (power_TF @ mel_MF.T).clamp_min(FLOOR).log()
-        return ((log_TM - MEAN) / (2 * DEVIATION)).float()
+        return (power_TF @ mel_MF.T).clamp_min(FLOOR).log().float()
 
 
 @lru_cache(maxsize=8)
 def _constants(front_end: ASTFrontEnd) -> tuple[Tensor, Tensor]:
     """Hann window [FRAME] and filters [M, F], triangles on Kaldi's mel scale."""
     hann = torch.hann_window(FRAME, periodic=False, dtype=torch.float64)
-    ends = _hz_to_mel(np.array([front_end.f_min, front_end.f_max]))
-    edges = np.linspace(ends[0], ends[1], front_end.n_mels + 2)
-    bins = _hz_to_mel(np.linspace(0, front_end.sample_rate / 2, front_end.n_fft // 2 + 1))
-    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rise, fall = (bins - low) / (centre - low), (high - bins) / (high - centre)
-    return hann, torch.from_numpy(np.maximum(0, np.minimum(rise, fall)))
-
-
-def _hz_to_mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return 1127 * np.log1p(hz / 700)
+    return hann, torch.from_numpy(front_end.filters())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,8 @@ class AudioEncoder(nn.Module, ABC):
             encoder of the same shape.
         published: The weights that fit, and their licence; None where nobody published any.
         weights: The weights inside; whoever loads some sets it.
+        objective_compares_clips: Whether the own objective tells clips of a batch apart. If not,
+            the loss of a batch is the mean of what its clips give alone.
     """
 
     name: str
@@ -53,6 +55,7 @@ class AudioEncoder(nn.Module, ABC):
     config: dict[str, Any]
     published: Weights | None = None
     weights: Weights = RANDOM
+    objective_compares_clips: bool = False
 
     @abstractmethod
     def embed(self, mel_BTM: Tensor) -> Tensor:
@@ -92,25 +95,26 @@ class AudioEncoder(nn.Module, ABC):
         raise NotImplementedError(f"{self.name} has no token features")
 
     @abstractmethod
-    def self_supervised_loss(self, mel_BTM: Tensor, generator: torch.Generator) -> Tensor:
+    def self_supervised_loss(self, mel_BTM: Tensor, seed_B: Tensor) -> Tensor:
         """The encoder's own objective on windows, such as filling in hidden patches.
 
         Args:
             mel_BTM: Windows of ``front_end``, float, [B, T, M].
-            generator: Source of all randomness, on any device; a resumed run passes one in the
-                same state and gets the same loss.
+            seed_B: A number per clip, int64, on the device of the windows: all randomness of a
+                clip comes from its own (``noise``, streams from ``OBJECTIVE`` on), so it does
+                not depend on batches, processes or order, and a resumed run repeats none.
 
         Returns:
             Scalar, differentiable.
         """
 
-    def masked_pass(self, mel_BTM: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def masked_pass(self, mel_BTM: Tensor, seed_B: Tensor) -> tuple[Tensor, Tensor]:
         """The own objective and embeddings, [B, D], from one pass where the encoder can.
 
         A masked autoencoder embeds the visible patches only: less than half the time of two
         passes, and patch dropout for the alignment. It changes the objective, so recipes ask.
         """
-        return self.self_supervised_loss(mel_BTM, generator), self.embed(mel_BTM)
+        return self.self_supervised_loss(mel_BTM, seed_B), self.embed(mel_BTM)
 
     def remember(self) -> None:
         """Told once the starting weights are in, for an objective that compares with them."""

@@ -5,12 +5,13 @@ Keyword-to-Caption Augmentation", 2023; the variant without fusion, since window
 the network hears. The embedding is the tower's own, before the projection to captions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import ClapAudioModelWithProjection
@@ -19,7 +20,7 @@ from acula_model import windowing
 from acula_model.encoders import hugging_face
 from acula_model.encoders.base import Weights
 from acula_model.encoders.htsat import HtsAt, HtsAtConfig
-from acula_model.front_end import FrontEnd, mel_filters
+from acula_model.front_end import FrontEnd, mel_filters, power
 from acula_model.waves import Wave
 from acula_model.weights import load_strictly
 
@@ -39,12 +40,16 @@ _SIZES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ClapFrontEnd(FrontEnd):
-    """Log-mel of CLAP in dB, as loud as the sound is; equal to ``ClapFeatureExtractor``.
+    """Log-mel of CLAP in dB, as loud as the sound is.
 
+    The profile ``published`` is equal to ``ClapFeatureExtractor``, which draws a place at random
+    in a longer recording where this one takes the first.
     A recording of a lower rate is raised to 48 kHz and has nothing above half its own rate.
     """
 
-    algorithm: ClassVar[int | str] = "clap-1"
+    algorithm: ClassVar[int | str] = "clap-2"
+    edge: ClassVar[Literal["constant", "reflect"]] = "reflect"
+    floor: ClassVar[float] = -100.0  # dB
 
     sample_rate: int = 48_000  # Hz
     n_fft: int = 1_024  # samples in a frame (21 ms), Hann window
@@ -54,31 +59,29 @@ class ClapFrontEnd(FrontEnd):
     f_max: float = 14_000.0  # Hz
     frames: int = 1_001  # frames in a window (10 s)
 
-    @property
-    def policy(self) -> str:
+    def normalise(self, raw_BTM: Tensor) -> Tensor:
+        """See ``FrontEnd``: CLAP takes dB as they are."""
+        return raw_BTM
+
+    def filters(self) -> npt.NDArray[np.float64]:
         """See ``FrontEnd``."""
-        rest = "repeats itself as often as it fits, zeros after that"
-        return windowing.in_words(self.window_s, self.overlap, rest)
+        return mel_filters(self).astype(np.float64)
 
-    def _cut(self, wave: Wave) -> Sequence[Wave]:
-        window = self.window_samples
-        return [
-            windowing.repeat_whole(piece, window)
-            for piece in windowing.pieces(wave, window, self.overlap)
-        ]
-
-    def _spectrogram(self, wave: Wave) -> Tensor:
-        hann, mel_MF = _constants(self)
-        spectrum_FT = torch.stft(
-            torch.tensor(wave, dtype=hann.dtype),
-            self.n_fft,
-            self.hop,
-            window=hann,
-            pad_mode="reflect",
-            return_complex=True,
+    @property
+    def _published_policy(self) -> str:
+        return (
+            f"the first {self.window_s:.4g} s; a shorter recording repeats itself as often as it "
+            "fits, zeros after that"
         )
-        power_MT = mel_MF @ (spectrum_FT.real.square() + spectrum_FT.imag.square())
-        return (10 * power_MT.clamp_min(1e-10).log10()).T.float().contiguous()
+
+    def _published(self, wave: Wave) -> Tensor:
+        window = self.window_samples
+        return self._spectrogram(windowing.repeat_whole(wave[:window], window))[None]
+
+    def _transform(self, samples: Tensor) -> Tensor:
+        hann, mel_MF = _constants(self)
+        power_MT = mel_MF @ power(samples, self.n_fft, self.hop, hann)
+        return (10 * power_MT.clamp_min(10 ** (self.floor / 10)).log10()).T.float().contiguous()
 
 
 @lru_cache(maxsize=8)

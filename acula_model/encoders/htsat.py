@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import ClapAudioConfig, ClapAudioModel
 
-from acula_model.encoders.preservation import PreservingEncoder
+from acula_model.encoders.two_crop import Objective, TwoCropEncoder
 from acula_model.front_end import FrontEnd
 
 LONGEST = 1_024  # frames: a side of the folded map is 256, four strips of frames by 64 bins
@@ -31,6 +31,7 @@ class HtsAtConfig:
     drop_path: float = 0.0
     dropout: float = 0.0
     frozen_statistics: bool = True  # see ``PreservingEncoder``
+    objective: Objective = "distillation"
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
@@ -57,11 +58,11 @@ class HtsAtConfig:
         )
 
 
-class HtsAt(PreservingEncoder):
+class HtsAt(TwoCropEncoder):
     """Mean over the normed last map."""
 
     def __init__(self, name: str, config: HtsAtConfig, front_end: FrontEnd):
-        super().__init__()
+        super().__init__(config.width, config.objective)
         self.name, self.front_end, self.width = name, front_end, config.width
         self.config: dict[str, Any] = asdict(config)
         self.frozen_statistics = config.frozen_statistics

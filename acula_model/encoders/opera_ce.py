@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from transformers import EfficientNetConfig, EfficientNetModel
 
 from acula_model.encoders.base import Weights
-from acula_model.encoders.preservation import PreservingEncoder
+from acula_model.encoders.two_crop import Objective, TwoCropEncoder
 from acula_model.front_end import FrontEnd, MelFrontEnd
 
 WIDTH = 1_280  # of the last map of an EfficientNet-B0
 # Share of a new batch in the running statistics: the original's; transformers' 0.99 forgets all.
 MOMENTUM = 0.01
-_UNUSED = ("g.", "layer_norm.", "linear.")  # heads of the contrast; no feature needs them
 # Published name -> transformers', inside a block and around the blocks.
 _BLOCK_PARTS = {
     "_expand_conv": "expansion.expand_conv",
@@ -47,9 +46,10 @@ class OperaCEConfig:
 
     n_mels: int = 64
     frozen_statistics: bool = True  # see ``PreservingEncoder``
+    objective: Objective = "two_crop"
 
 
-class OperaCE(PreservingEncoder):
+class OperaCE(TwoCropEncoder):
     """One convolution to three channels, then EfficientNet-B0; the mean over its last map."""
 
     published = Weights(
@@ -60,7 +60,7 @@ class OperaCE(PreservingEncoder):
     )
 
     def __init__(self, name: str, config: OperaCEConfig, front_end: FrontEnd):
-        super().__init__()
+        super().__init__(WIDTH, config.objective)
         if front_end.n_mels != config.n_mels:
             raise ValueError(f"takes {config.n_mels} mel bins; got {front_end.n_mels}")
         self.name, self.front_end, self.width = name, front_end, WIDTH
@@ -93,8 +93,7 @@ class OperaCE(PreservingEncoder):
 
     def own_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename the keys of OPERA files; see ``AudioEncoder``."""
-        kept = {key: tensor for key, tensor in state.items() if not key.startswith(_UNUSED)}
-        return {_own_key(key): tensor for key, tensor in kept.items()}
+        return {_own_key(key): tensor for key, tensor in super().own_keys(state).items()}
 
     def _initialise(self) -> None:
         """He et al., 2015: transformers starts the norms at 0.02, where nothing gets through."""
@@ -120,7 +119,7 @@ def _own_key(key: str) -> str:
 
 
 def opera_ce(*, front_end: FrontEnd | Mapping[str, Any] | None = None, **config: Any) -> OperaCE:
-    """The published OPERA-CE: 4.0 M parameters, width 1280.
+    """The published OPERA-CE: 4.0 M parameters, 0.9 M in the head of its contrast, width 1280.
 
     Args:
         front_end: How sound becomes its input; if not given, the windows of OPERA-GT.

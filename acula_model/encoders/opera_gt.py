@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from acula_model import noise
 from acula_model.encoders.base import AudioEncoder, Weights
 from acula_model.encoders.opera_gt_decoder import Decoder, Kind, block_layer
 from acula_model.encoders.patches import (
@@ -143,13 +144,11 @@ class OperaGT(AudioEncoder):
         """[B, T, M] -> [B, N, D], a normed token per patch, time-major."""
         return self.norm(self._unmasked(mel_BTM)[:, 1:])
 
-    def self_supervised_loss(self, mel_BTM: Tensor, generator: torch.Generator) -> Tensor:
+    def self_supervised_loss(self, mel_BTM: Tensor, seed_B: Tensor) -> Tensor:
         """Mean squared error on hidden patches; see ``AudioEncoder``."""
-        return self.masked(mel_BTM, generator).loss
+        return self.masked(mel_BTM, seed_B).loss
 
-    def masked(
-        self, mel_BTM: Tensor, generator: torch.Generator, noise_BN: Tensor | None = None
-    ) -> MaskedPass:
+    def masked(self, mel_BTM: Tensor, seed_B: Tensor, noise_BN: Tensor | None = None) -> MaskedPass:
         """Encode the visible patches and predict the hidden ones.
 
         Its embedding lets one pass serve both losses, at less than half the time of two; that
@@ -157,14 +156,14 @@ class OperaGT(AudioEncoder):
 
         Args:
             mel_BTM: Windows, [B, T, M].
-            generator: Source of the mask and of the decoder's dropout, on any device.
-            noise_BN: The mask's draw instead of the generator's: the lowest stay visible.
+            seed_B: Of each clip's mask. The first one's also seeds the dropout of a windows
+                decoder in training mode, which the clips of a batch share.
+            noise_BN: The masks' draw instead of the seeds': the lowest stay visible.
         """
         patches_BNP = self._patches(mel_BTM)
         if noise_BN is None:
-            shape, device = patches_BNP.shape[:2], generator.device
-            noise_BN = torch.rand(shape, generator=generator, device=device).to(mel_BTM.device)
-        order_BN = noise_BN.argsort(1)
+            noise_BN = noise.uniform(seed_B, patches_BNP.shape[1:2], noise.OBJECTIVE)
+        order_BN = noise_BN.argsort(dim=1, stable=True)  # equal numbers occur: 2^24 values
         place_BN = order_BN.argsort(1)
         visible = max(1, int(patches_BNP.shape[1] * (1 - self.sizes.mask_ratio)))
         kept_BV1 = order_BN[:, :visible, None]
@@ -172,7 +171,7 @@ class OperaGT(AudioEncoder):
         places_BVD = self.pos_embed[0, 1:][kept_BV1[..., 0]]
         tokens_BVD = self._blocks(self.patch_embed(seen_BVP) + places_BVD)
         latent_BVD = self.norm(tokens_BVD)
-        predicted_BNP = self.decoder(latent_BVD[:, 1:], place_BN, generator)
+        predicted_BNP = self.decoder(latent_BVD[:, 1:], place_BN, seed_B[:1])
         hidden_BN = place_BN >= visible
         error_BN = (predicted_BNP.float() - patches_BNP.float()).square().mean(2)
         return MaskedPass(
@@ -183,9 +182,9 @@ class OperaGT(AudioEncoder):
             embedding_BD=self.norm(tokens_BVD[:, 1:].mean(1)),
         )
 
-    def masked_pass(self, mel_BTM: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def masked_pass(self, mel_BTM: Tensor, seed_B: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and embedding of the visible patches from one pass; see ``AudioEncoder``."""
-        done = self.masked(mel_BTM, generator)
+        done = self.masked(mel_BTM, seed_B)
         return done.loss, done.embedding_BD
 
     def own_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

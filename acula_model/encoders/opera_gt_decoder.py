@@ -9,12 +9,13 @@ windows mix channels and tokens. Trained weights depend on that, so it is kept t
 # B = clips, N = patches, V = visible patches, D = encoder width, C = decoder width,
 # W = windows of all clips, G = 16 cells of a window, H = heads, E = width of a head
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acula_model import noise
 from acula_model.encoders.patches import sine_cosine
 
 Kind = Literal["windows", "plain"]
@@ -78,13 +79,14 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.pred = nn.Linear(width, cells)
 
-    def forward(self, seen_BVD: Tensor, place_BN: Tensor, generator: torch.Generator) -> Tensor:
+    def forward(self, seen_BVD: Tensor, place_BN: Tensor, seed_1: Tensor) -> Tensor:
         """Predict all patches.
 
         Args:
             seen_BVD: Encoded visible patches, without the class token.
             place_BN: For each patch, its row in (visible patches, then mask tokens).
-            generator: Source of the dropout of a windows decoder in training mode.
+            seed_1: Of the dropout of a windows decoder in training mode. As published, one
+                draw serves the batch: what drops belongs to no clip.
 
         Returns:
             [B, N, P].
@@ -98,9 +100,24 @@ class Decoder(nn.Module):
         all_BNC = torch.cat((seen_BVC, mask_BNC), dim=1)
         x_BNC = all_BNC.gather(1, place_BN[..., None].expand_as(all_BNC))
         x_BNC = x_BNC + self.pos_embed[:, 1 : place_BN.shape[1] + 1]
-        for block in self.blocks:
-            x_BNC = block(x_BNC, generator) if isinstance(block, WindowBlock) else block(x_BNC)
+        for i, block in enumerate(self.blocks):
+            if isinstance(block, WindowBlock):
+                x_BNC = block(x_BNC, Dropout(seed_1, noise.OBJECTIVE + 1 + 2 * i))
+            else:
+                x_BNC = block(x_BNC)
         return self.pred(self.norm(x_BNC))
+
+
+class Dropout(NamedTuple):
+    """Dropout whose numbers follow from a seed."""
+
+    seed_1: Tensor
+    stream: int  # the first of a block's two
+
+    def __call__(self, x: Tensor, which: int) -> Tensor:
+        """Of the same shape as x."""
+        (kept,) = noise.uniform(self.seed_1, x.shape, self.stream + which) >= OFFSET_DROPOUT
+        return x * kept / (1 - OFFSET_DROPOUT)
 
 
 class WindowBlock(nn.Module):
@@ -114,9 +131,9 @@ class WindowBlock(nn.Module):
         self.norm1 = nn.LayerNorm(WIDTH, eps=1e-6)
         self.norm2 = nn.LayerNorm(WIDTH, eps=1e-6)
 
-    def forward(self, x_BNC: Tensor, generator: torch.Generator) -> Tensor:
+    def forward(self, x_BNC: Tensor, drop: Dropout) -> Tensor:
         """[B, N, C] -> [B, N, C]."""
-        x_BNC = x_BNC + self.norm1(self.attn(x_BNC, generator))
+        x_BNC = x_BNC + self.norm1(self.attn(x_BNC, drop))
         return x_BNC + self.norm2(self.mlp["fc2"](F.gelu(self.mlp["fc1"](x_BNC))))
 
 
@@ -139,7 +156,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("offsets", step.sign() * step.abs().log1p(), persistent=False)
         self.register_buffer("apart", _apart(shift), persistent=False)
 
-    def forward(self, x_BNC: Tensor, generator: torch.Generator) -> Tensor:
+    def forward(self, x_BNC: Tensor, drop: Dropout) -> Tensor:
         """[B, N, C] -> [B, N, C]."""
         clips, patches, _ = x_BNC.shape
         if patches % TOKENS:
@@ -154,7 +171,7 @@ class WindowAttention(nn.Module):
         q_WHGE, k_WHGE, v_WHGE = qkv.unbind()
         size = q_WHGE.norm(dim=-1)[..., None] * k_WHGE.norm(dim=-1)[..., None, :]
         score_WHGG = q_WHGE @ k_WHGE.mT / size.clamp_min(1e-6)
-        score_WHGG = score_WHGG / self.tau.clamp_min(0.01)[:, None, None] + self._bias(generator)
+        score_WHGG = score_WHGG / self.tau.clamp_min(0.01)[:, None, None] + self._bias(drop)
         if self.shift:
             hidden = self.apart.repeat(len(score_WHGG) // len(self.apart), 1, 1)[:, None]
             score_WHGG = score_WHGG + hidden
@@ -165,17 +182,13 @@ class WindowAttention(nn.Module):
         maps = maps.reshape(-1, ROWS, COLUMNS, WIDTH).roll(self.shift, dims=1)
         return maps.reshape(clips, patches, WIDTH)
 
-    def _bias(self, generator: torch.Generator) -> Tensor:
-        """[H, G, G]; dropout as published, but from the given generator."""
-        hidden = self._drop(F.relu(self.meta_mlp["fc1"](self.offsets)), generator)
-        bias = self._drop(self.meta_mlp["fc2"](hidden), generator)
+    def _bias(self, drop: Dropout) -> Tensor:
+        """[H, G, G]; dropout as published, but from a seed."""
+        hidden = F.relu(self.meta_mlp["fc1"](self.offsets))
+        hidden = drop(hidden, 0) if self.training else hidden
+        bias = self.meta_mlp["fc2"](hidden)
+        bias = drop(bias, 1) if self.training else bias
         return bias.T.reshape(HEADS, CELLS, CELLS)
-
-    def _drop(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        if not self.training:
-            return x
-        noise = torch.rand(x.shape, generator=generator, device=generator.device).to(x.device)
-        return x * (noise >= OFFSET_DROPOUT) / (1 - OFFSET_DROPOUT)
 
 
 def _swap(x: Tensor, a: int, b: int, c: int, d: int) -> Tensor:

@@ -53,11 +53,11 @@ class PreservingEncoder(AudioEncoder):
         """
         return self._moved(mel_BTM)[0]
 
-    def self_supervised_loss(self, mel_BTM: Tensor, generator: torch.Generator) -> Tensor:
-        """``preservation_loss``; it draws nothing from the generator."""
+    def self_supervised_loss(self, mel_BTM: Tensor, seed_B: Tensor) -> Tensor:
+        """``preservation_loss``; nothing is random in it."""
         return self.preservation_loss(mel_BTM)
 
-    def masked_pass(self, mel_BTM: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def masked_pass(self, mel_BTM: Tensor, seed_B: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and embedding from one pass; nothing is masked here, so nothing else changes."""
         return self._moved(mel_BTM)
 

@@ -34,20 +34,22 @@ class Teacher(Protocol):
         revision: Commit or hash of its weights, and the settings that decide its numbers. Equal
             (model, revision, layer, pooling) give equal vectors, so vectors are cached under
             these and the report's hash.
-        layer: Index of the hidden state that is pooled, 0 for the input embeddings.
+        layer: Index of the hidden state that is pooled, 0 for the input embeddings; a tuple of
+            several where they were asked for.
         pooling: How the vectors of the tokens become the vector of a text.
     """
 
     model: str
     revision: str
-    layer: int
+    layer: int | tuple[int, ...]
     pooling: str
 
     def embed(self, texts: Sequence[Text]) -> npt.NDArray[np.float32]:
         """Vectors of texts.
 
         Returns:
-            float32 [number of texts, width]; a text's row does not depend on the others.
+            float32 [number of texts, width], or [number of texts, layers, width] of several
+            layers; a text's row does not depend on the others.
 
         Raises:
             ValueError: A text with nothing to read in it.
@@ -61,6 +63,8 @@ TEACHERS = {
     "lsa": "acula_model.teachers.lsa:build",
     "hugging_face": "acula_model.teachers.hugging_face:build",
     "sentence": "acula_model.teachers.sentence:build",
+    "random_text": "acula_model.teachers.controls:random_text",
+    "bag_of_words": "acula_model.teachers.controls:bag_of_words",
 }
 
 
@@ -113,14 +117,25 @@ def reopen(name: str, state: Path | None, **config: Any) -> Teacher:
     return load(state)
 
 
-def identity(teacher: Teacher) -> str:
-    """Everything that decides a teacher's vectors, in one line."""
-    return f"{teacher.model}@{teacher.revision}/layer={teacher.layer}/{teacher.pooling}"
+def layers(teacher: Teacher) -> tuple[int, ...]:
+    """The layers that it reads, L of them; 1 for most teachers."""
+    return teacher.layer if isinstance(teacher.layer, tuple) else (teacher.layer,)
+
+
+def identity(teacher: Teacher, layer: int | None = None) -> str:
+    """Everything that decides a teacher's vectors, in one line.
+
+    Args:
+        layer: One of its layers; all of them if not given.
+    """
+    read = "+".join(str(n) for n in (layers(teacher) if layer is None else (layer,)))
+    return f"{teacher.model}@{teacher.revision}/layer={read}/{teacher.pooling}"
 
 
 def facts(teacher: Teacher) -> dict[str, Any]:
     """The same as JSON values."""
-    return {name: getattr(teacher, name) for name in ("model", "revision", "layer", "pooling")}
+    found = {name: getattr(teacher, name) for name in ("model", "revision", "layer", "pooling")}
+    return found | ({"layer": list(teacher.layer)} if isinstance(teacher.layer, tuple) else {})
 
 
 def as_reports(texts: Sequence[Text]) -> list[Report]:

@@ -1,7 +1,7 @@
 """teacher + reports -> vectors, each computed once per (report, model, revision, layer, pooling).
 
-A folder per teacher holds parts, each written under a temporary name and renamed: a killed job
-goes on from its last part, and another run with the same teacher finds all of them.
+A folder per teacher and layer holds parts, each written under a temporary name and renamed: a
+killed job goes on from its last part, and another run with the same teacher finds all of them.
 """
 
 import hashlib
@@ -9,19 +9,20 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from acula_model.teachers import Teacher, Text, as_reports, facts, identity
+from acula_model.teachers import Teacher, Text, as_reports, facts, identity, layers
 
 Vectors = dict[str, npt.NDArray[np.float32]]
 CHUNK = 4096  # texts between two writes and two lines of progress
 
 
-def place(folder: Path, teacher: Teacher) -> Path:
-    """Where the vectors of one teacher lie."""
-    return folder / hashlib.sha256(identity(teacher).encode()).hexdigest()[:16]
+def place(folder: Path, teacher: Teacher, layer: int | None = None) -> Path:
+    """Where the vectors of one layer of a teacher lie; of its only one if not given."""
+    return folder / hashlib.sha256(identity(teacher, layer).encode()).hexdigest()[:16]
 
 
 def embed(
@@ -33,6 +34,9 @@ def embed(
 ) -> tuple[Vectors, int]:
     """Vectors of texts, from the cache where they are there.
 
+    Each layer of a teacher has a folder of its own, so a layer that was once read along with
+    others is there for whoever asks for it alone.
+
     Args:
         teacher: Reads what is missing.
         texts: Equal hashes are read once.
@@ -41,23 +45,31 @@ def embed(
         chunk: Texts in a part.
 
     Returns:
-        report hash -> float32 [D] of these texts, and how many were read now.
+        report hash -> float32 of these texts, [E], or [L, E] if the teacher reads several layers;
+        and how many were read now.
     """
     reports = {r.hash: r for r in as_reports(texts)}
-    here = place(folder, teacher)
-    known = load(here)
-    missing = [r for key, r in sorted(reports.items()) if key not in known]
+    several = isinstance(teacher.layer, tuple)
+    known = {layer: load(place(folder, teacher, layer)) for layer in layers(teacher)}
+    missing = [r for key, r in sorted(reports.items()) if any(key not in k for k in known.values())]
     for start in range(0, len(missing), chunk):
         part = missing[start : start + chunk]
-        vectors = dict(zip((r.hash for r in part), teacher.embed(part), strict=True))
-        _write(here, vectors, teacher)
-        known |= vectors
+        vectors = teacher.embed(part)
+        for n, (layer, found) in enumerate(known.items()):
+            rows = vectors[:, n] if several else vectors
+            new = {r.hash: v for r, v in zip(part, rows, strict=True) if r.hash not in found}
+            if new:
+                _write(place(folder, teacher, layer), new, facts(teacher) | {"layer": layer})
+                found |= new
         progress(f"teacher: {start + len(part)} of {len(missing)} reports embedded")
-    return {key: known[key] for key in reports}, len(missing)
+    if several:
+        return {key: np.stack([k[key] for k in known.values()]) for key in reports}, len(missing)
+    (found,) = known.values()
+    return {key: found[key] for key in reports}, len(missing)
 
 
 def load(here: Path) -> Vectors:
-    """All vectors of one teacher's folder; none if there is no such folder."""
+    """All vectors of one layer's folder; none if there is no such folder."""
     found: Vectors = {}
     for path in sorted(here.glob("part-*.npz")):
         with np.load(path, allow_pickle=False) as part:
@@ -65,12 +77,14 @@ def load(here: Path) -> Vectors:
     return found
 
 
-def _write(here: Path, vectors: Mapping[str, npt.NDArray[np.float32]], teacher: Teacher) -> None:
+def _write(
+    here: Path, vectors: Mapping[str, npt.NDArray[np.float32]], about: Mapping[str, Any]
+) -> None:
     here.mkdir(parents=True, exist_ok=True)
-    about = here / "teacher.json"
-    if not about.exists():
-        said = json.dumps(facts(teacher), indent=2) + "\n"
-        _finish(about, lambda path: path.write_text(said))
+    card = here / "teacher.json"
+    if not card.exists():
+        said = json.dumps(dict(about), indent=2) + "\n"
+        _finish(card, lambda path: path.write_text(said))
     # Named by its content: two jobs on one cache cannot overwrite each other's parts.
     key = hashlib.sha256("".join(vectors).encode()).hexdigest()[:16]
     hashes, matrix = np.array(list(vectors), dtype=np.str_), np.stack(list(vectors.values()))

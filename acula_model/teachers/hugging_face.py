@@ -5,7 +5,7 @@ on the padded length (method notes B8); padding is left out here. On a GPU the d
 is ``google/medgemma-4b-pt`` (the release's): of a model with pictures only the text tower is kept.
 """
 
-# N = texts, B = texts in a batch, L = tokens, D = width
+# N = texts, K = layers, B = texts in a batch, L = tokens, D = width
 
 import hashlib
 from collections.abc import Sequence
@@ -31,7 +31,8 @@ class HuggingFace:
         model: What it is called.
         folder: Its files.
         commit: Of these files, or a hash of their content.
-        layer: Index into ``hidden_states`` (0 is the embedding layer, -1 the last).
+        layer: Index into ``hidden_states`` (0 is the embedding layer, -1 the last); several come
+            from one pass.
         pooling: How the tokens' states become one vector; ``teachers.pooling`` has the choices.
         max_tokens: Longer texts are cut, with a count in ``truncated``.
         batch_size: Texts per forward pass; decides no numbers.
@@ -39,7 +40,7 @@ class HuggingFace:
         device: ``auto`` takes a GPU when there is one.
 
     Raises:
-        ValueError: The model has no such layer, or the pooling is unknown.
+        ValueError: The model has no such layer, or it is named twice, or the pooling is unknown.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class HuggingFace:
         model: str,
         folder: Path,
         commit: str,
-        layer: int,
+        layer: int | Sequence[int],
         pooling: Pooling,
         max_tokens: int,
         batch_size: int,
@@ -69,40 +70,30 @@ class HuggingFace:
             folder, dtype=getattr(torch, dtype), trust_remote_code=False
         )
         self._model = _text_tower(whole).to(device).eval().requires_grad_(False)
-        self.layers: int = self._model.config.get_text_config().num_hidden_layers
         self.model: str = model
         self.pooling: Pooling = pooling
-        self.layer = self._index(layer)
+        asked = (layer,) if isinstance(layer, int) else tuple(layer)
+        found = tuple(self._index(n) for n in asked)
+        if not found or len(set(found)) < len(found):
+            raise ValueError(f"layers {list(asked)}: name one or more, each once")
+        self._read = found
+        self.layer: int | tuple[int, ...] = found[0] if len(found) == 1 else found
         self.revision = f"{commit}/max={max_tokens}/{dtype}/v{VERSION}"
         self.truncated = 0
 
     def embed(self, texts: Sequence[Text]) -> npt.NDArray[np.float32]:
-        """float32 [N, D]; the width is the model's own. See ``Teacher``."""
-        return self.embed_layers(texts, [self.layer])[self.layer]
-
-    def embed_layers(
-        self, texts: Sequence[Text], layers: Sequence[int]
-    ) -> dict[int, npt.NDArray[np.float32]]:
-        """Vectors of several layers from one pass.
-
-        Args:
-            texts: What to read.
-            layers: Indices into ``hidden_states``, negative ones from the end.
-
-        Returns:
-            layer as given -> float32 [N, D].
+        """float32 [N, D] of one layer, [N, K, D] of several; the width is the model's own.
 
         Raises:
-            ValueError: The model has no such layer, or a text has no token to pool.
+            ValueError: A text has no token to pool.
         """
         import torch
 
-        indices = {layer: self._index(layer) for layer in layers}
         reports = as_reports(texts)
         tokens, special = self._tokens(reports)
         # Equal lengths side by side: least padding. The order is restored at the end.
         order = sorted(range(len(reports)), key=lambda i: len(tokens[i]))
-        found: dict[int, list[npt.NDArray[np.float32]]] = {layer: [] for layer in layers}
+        found: list[npt.NDArray[np.float32]] = []
         for start in range(0, len(order), self._batch_size):
             batch = order[start : start + self._batch_size]
             ids_BL = self._padded([tokens[i] for i in batch], self._tokenizer.pad_token_id or 0)
@@ -112,11 +103,13 @@ class HuggingFace:
                 states = self._model(
                     input_ids=ids_BL, attention_mask=real_BL, output_hidden_states=True
                 ).hidden_states
-                for layer, index in indices.items():
-                    vectors_BD = pool(self.pooling, states[index].float(), real_BL, special_BL)
-                    found[layer].append(vectors_BD.cpu().numpy())
-        back = np.argsort(order)
-        return {layer: np.concatenate(vectors)[back] for layer, vectors in found.items()}
+                vectors_KBD = [
+                    pool(self.pooling, states[layer].float(), real_BL, special_BL)
+                    for layer in self._read
+                ]
+                found.append(torch.stack(vectors_KBD, 1).cpu().numpy())
+        vectors_NKD = np.concatenate(found)[np.argsort(order)]
+        return vectors_NKD if isinstance(self.layer, tuple) else vectors_NKD[:, 0]
 
     def _tokens(self, reports: Sequence[Report]) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids of each text, and 1 where the tokenizer put a token that is no text."""
@@ -146,9 +139,10 @@ class HuggingFace:
         return torch.tensor(filled, device=self._device)
 
     def _index(self, layer: int) -> int:
-        if not -(self.layers + 1) <= layer <= self.layers:
-            raise ValueError(f"{self.model} has hidden states 0..{self.layers}, not {layer}")
-        return layer % (self.layers + 1)
+        last: int = self._model.config.get_text_config().num_hidden_layers
+        if not -(last + 1) <= layer <= last:
+            raise ValueError(f"{self.model} has hidden states 0..{last}, not {layer}")
+        return layer % (last + 1)
 
 
 def build(
@@ -161,11 +155,13 @@ def build(
     batch_size: int = 32,
     dtype: str = "auto",
     device: str = "auto",
+    layers: Sequence[int] | None = None,
 ) -> HuggingFace:
     """A pretrained teacher from a Hub id or a folder; ``fit_on`` is not used.
 
     Args:
         revision: Branch, tag or commit on the Hub; the commit found is recorded.
+        layers: Several from one pass, such as (-1, -8), in place of ``layer``.
 
     Raises:
         HubError: The Hub has no such model, guards it, or cannot be reached.
@@ -174,8 +170,9 @@ def build(
     local = hub.text_model(model, revision)
     commit = local.commit or content_hash(local.path)
     name = model if local.commit else local.path.resolve().name  # no machine's path in a key
+    read = layer if layers is None else layers
     return HuggingFace(
-        name, local.path, commit, layer, pooling, max_tokens, batch_size, dtype, device
+        name, local.path, commit, read, pooling, max_tokens, batch_size, dtype, device
     )
 
 

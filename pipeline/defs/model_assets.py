@@ -5,12 +5,12 @@ from typing import Any
 
 import dagster as dg
 
-from acula_model.recipes import RECIPES
+from acula_model import recipes
 from pipeline import RESOURCES
 from pipeline.defs.outcome import result, table
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import label_leak, layout, pairs, store, subjects
+from pipeline.steps import label_leak, layout, pairs, store, subjects, task_rows
 from pipeline.steps import shards as shard_step
 
 PAGE_TEMPLATE = RESOURCES / "templates" / "results_page.html.j2"
@@ -26,8 +26,8 @@ LEAK_CHECK = dg.AssetCheckSpec(
 def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.AssetsDefinition]:
     """The assets behind the datasets' own, for one recipe."""
     corpus = layout.Corpus(settings.data_root)
-    recipe = RECIPES[settings.recipe]
-    recordings = [dg.AssetKey([d, "recordings"]) for d in settings.alignment]
+    recipe = recipes.named(settings.recipe)
+    recordings = [dg.AssetKey([d, "recordings"]) for d in settings.evaluated]
     reports = [dg.AssetKey([d, "reports"]) for d in settings.alignment]
 
     @dg.asset(
@@ -36,7 +36,7 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         group_name="pairs",
         kinds={"parquet"},
         tags={"stage": "subjects"},
-        code_version=store.code_version(subjects),
+        code_version=store.code_version(subjects, task_rows),
         description="Who is who over all datasets, each person's one split, and the rows of every "
         "probe task. The only place that decides sides.",
     )
@@ -171,8 +171,10 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         description="Aligns the audio encoder with the teacher's vectors, then probes it on every "
         "task. Refuses to start when a person of the alignment set is held out by a task.",
     )
-    def _train(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        from pipeline.defs import plots
+    def _train(
+        context: dg.AssetExecutionContext, pipes_subprocess_client: dg.PipesSubprocessClient
+    ) -> dg.MaterializeResult:
+        from pipeline.defs import launching, plots
         from pipeline.steps import training
 
         def shown() -> dict[str, Any]:
@@ -184,7 +186,13 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
 
         return result(
             context,
-            lambda: training.align(settings, recipe, manifests, context.log.info),
+            lambda: training.align(
+                settings,
+                recipe,
+                manifests,
+                context.log.info,
+                launching.through_pipes(context, pipes_subprocess_client),
+            ),
             more=shown,
         )
 

@@ -4,19 +4,14 @@ Each report is read once per teacher: vectors lie in a cache that all runs share
 killed run leaves whole.
 """
 
-import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
 from acula_model import teachers
 from acula_model.recipes import Recipe
-from acula_model.teachers import cache, pooling
+from acula_model.teachers import cache, pooling, vectors
 from pipeline.settings import Settings
 from pipeline.steps import layout, store
 
@@ -32,7 +27,7 @@ def folder(settings: Settings, recipe: Recipe) -> Path:
 
 def gauge_pairs(rows: list[dict[str, Any]], task_rows: list[dict[str, Any]]) -> list[str]:
     """Pairs of validation persons outside every task's test, in any variant."""
-    tested = {t["person_id"] for t in task_rows if t["fold"] == "test"}
+    tested = {t["person_id"] for t in task_rows if t["fold"] in ("test", "each")}
     return [r["pair_id"] for r in rows if r["split"] == "val" and r["person_id"] not in tested]
 
 
@@ -49,7 +44,7 @@ def embed(
             teachers.module_of(recipe.teacher), teachers, pooling, cache, sys.modules[__name__]
         ),
     }
-    output = place / "vectors.parquet"
+    output = table(settings, recipe)
 
     def work() -> tuple[str, dict[str, Any]]:
         rows = store.read_table(corpus.table("pairs")).to_pylist()
@@ -58,16 +53,14 @@ def embed(
         fit_on = _reports([r for r in rows if r["align"]], recipe.text)
         wanted = _reports([r for r in rows if r["align"] or r["pair_id"] in gauge], recipe.text)
         teacher = teachers.build(recipe.teacher, fit_on, **recipe.teacher_config)
-        vectors, embedded = cache.embed(
-            teacher, wanted, corpus.teachers / "vectors", progress, BATCH
-        )
+        found, embedded = cache.embed(teacher, wanted, corpus.teachers / "vectors", progress, BATCH)
+        place.mkdir(parents=True, exist_ok=True)
         if hasattr(teacher, "save"):  # so that the checkpoint can read new texts
-            place.mkdir(parents=True, exist_ok=True)
             teacher.save(place / STATE)  # pyright: ignore[reportAttributeAccessIssue]
-        return _write(output, vectors, teachers.facts(teacher)), {
+        return vectors.write(output, found, teachers.facts(teacher)), {
             "reports": len(wanted),
             "embedded_now": embedded,
-            "width": len(vectors[wanted[0].hash]),
+            "width": found[wanted[0].hash].shape[-1],
             "teacher": teachers.identity(teacher),
             "truncated": getattr(teacher, "truncated", 0),
         }
@@ -75,17 +68,14 @@ def embed(
     return store.cached(place / "stamp.json", inputs, [output], work)
 
 
-def load(settings: Settings, recipe: Recipe) -> dict[str, npt.NDArray[np.float32]]:
-    """Report hash -> vector."""
-    table = store.read_table(folder(settings, recipe) / "vectors.parquet")
-    matrix = np.stack(table["vector"].combine_chunks().to_numpy(zero_copy_only=False))
-    return dict(zip(table["report_hash"].to_pylist(), matrix, strict=True))
+def table(settings: Settings, recipe: Recipe) -> Path:
+    """Where the vectors of a recipe's teacher lie."""
+    return folder(settings, recipe) / "vectors.parquet"
 
 
 def teacher(settings: Settings, recipe: Recipe) -> dict[str, Any]:
     """Which teacher the vectors are of: model, revision, layer, pooling."""
-    table = store.read_table(folder(settings, recipe) / "vectors.parquet", [])
-    return json.loads((table.schema.metadata or {})[b"teacher"])
+    return vectors.about(table(settings, recipe))
 
 
 def state(settings: Settings, recipe: Recipe) -> Path | None:
@@ -102,15 +92,3 @@ def _reports(rows: list[dict[str, Any]], text: str) -> list[teachers.Report]:
         for r in rows
     }
     return [found[h] for h in sorted(found)]
-
-
-def _write(
-    path: Path, vectors: Mapping[str, npt.NDArray[np.float32]], facts: dict[str, Any]
-) -> str:
-    width = len(next(iter(vectors.values())))
-    schema = pa.schema(
-        [pa.field("report_hash", pa.string()), pa.field("vector", pa.list_(pa.float32(), width))],
-        metadata={"teacher": json.dumps(facts)},
-    )
-    rows = [{"report_hash": h, "vector": v} for h, v in sorted(vectors.items())]
-    return store.write_table(path, rows, schema)

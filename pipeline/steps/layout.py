@@ -50,6 +50,11 @@ class Dataset:
         return self.folder / "parts"
 
     @property
+    def fingerprints(self) -> Path:
+        """What near-duplicate sounds are found by; one table per part."""
+        return self.folder / "fingerprints"
+
+    @property
     def recordings(self) -> Path:
         return self.folder / "recordings.parquet"
 
@@ -85,7 +90,7 @@ class Corpus:
         return Dataset(self.data_root, name)
 
     def table(self, name: str) -> Path:
-        """``subjects``, ``task_rows`` or ``pairs``."""
+        """``subjects``, ``task_rows``, ``task_notes`` or ``pairs``."""
         return self.data_root / f"{name}.parquet"
 
     def stamp(self, name: str) -> Path:

@@ -2,7 +2,9 @@
 
 import hashlib
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,21 @@ from urllib.parse import quote
 
 from pipeline.fetch import transfer
 from pipeline.fetch.download import Want
-from pipeline.fetch.errors import FetchError
+from pipeline.fetch.errors import TRANSIENT, FetchError
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.sources import NO_LISTS, RemoteFile
+from pipeline.sources import NO_LISTS, PublishedLists, RemoteFile
 from pipeline.steps import layout
+
+MADE_UP = "the archive is a built-in sample, whose recordings are in no published list"
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The lists of one dataset: those at hand, and why each other one is not."""
+
+    values: Mapping[str, Sequence[Any]] = field(default_factory=dict[str, Sequence[Any]])
+    missing: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def fetch(
@@ -27,14 +39,52 @@ def fetch(
     """
     lists = manifest.published or NO_LISTS
     chosen = [p for p in lists.files if any(fnmatchcase(p, pattern) for pattern in patterns)]
+    return _obtain(manifest, settings, chosen)
+
+
+def at_hand(manifests: Iterable[Manifest], settings: Settings) -> dict[str, Lists]:
+    """Dataset -> the lists that its tasks are scored on, as far as they can be had.
+
+    A built-in sample needs none, so none is fetched. Where the publisher cannot be reached, the
+    other lists come from the mirror and from the data root alone: there is no second wait.
+    """
+    found: dict[str, Lists] = {}
+    unreachable: FetchError | None = None
+    for manifest in manifests:
+        values: dict[str, list[Any]] = {}
+        missing: dict[str, str] = {}
+        for path in dict.fromkeys(p for t in manifest.tasks.values() for p in t.listed_files):
+            if settings.archive_of(manifest.id) == "sample":
+                missing[path] = MADE_UP
+                continue
+            try:
+                values |= _obtain(manifest, settings, [path], unreachable)
+            except FetchError as error:
+                here = layout.Dataset(settings.data_root, manifest.id).published / path
+                missing[path] = f"{path} is missing ({unreachable or error}). Put it at {here}"
+                unreachable = unreachable or (error if error.code in TRANSIENT else None)
+        found[manifest.id] = Lists(values, missing)
+    return found
+
+
+def _obtain(
+    manifest: Manifest,
+    settings: Settings,
+    paths: Sequence[str],
+    unreachable: FetchError | None = None,
+) -> dict[str, list[Any]]:
+    lists = manifest.published or NO_LISTS
     folder = layout.Dataset(settings.data_root, manifest.id).published
     wants: list[Want] = []
-    for path in chosen:
-        file = RemoteFile(name=path, urls=[lists.base + quote(path)], sha256=lists.files[path])
+    for path in paths:
         mirror = settings.mirrored(manifest.id, path)
-        wants.append(Want(file=file, urls=[*mirror, *file.urls], target=folder / path))
+        urls = mirror if unreachable else [*mirror, lists.base + quote(path)]
+        if unreachable and not urls and not (folder / path).is_file():
+            raise unreachable
+        file = RemoteFile(name=path, urls=[lists.base + quote(path)], sha256=lists.files[path])
+        wants.append(Want(file=file, urls=urls, target=folder / path))
     transfer.fetch(wants, lambda _: None, settings.downloads_at_once)
-    return {p: read(folder / p, lists.files[p]) for p in chosen if p.endswith(".npy")}
+    return {p: read(folder / p, lists.files[p]) for p in paths if p.endswith(".npy")}
 
 
 def read(path: Path, sha256: str) -> list[Any]:
@@ -50,3 +100,18 @@ def read(path: Path, sha256: str) -> list[Any]:
     if found != sha256:
         raise FetchError("hash_mismatch", str(path), f"sha256 {found}, pinned {sha256}")
     return np.load(io.BytesIO(data), allow_pickle=True).tolist()
+
+
+def key_of(lists: PublishedLists, name: str) -> str | None:
+    """What a published name and the id of its recording have in common; None if it is unclear."""
+    return _key(lists.name, name)
+
+
+def key_of_recording(lists: PublishedLists, native_id: str) -> str | None:
+    """The same as ``key_of``, from our own id."""
+    return _key(lists.native_id, native_id)
+
+
+def _key(rule: str, text: str) -> str | None:
+    match = re.search(rule, text)
+    return "_".join(g for g in match.groups() if g is not None) if match else None

@@ -118,7 +118,7 @@ def _render(
     verdict = page_scores.gap(after, before)
     mel = encoders.build(recipe.encoder, **recipe.encoder_config).front_end
     place_of = {r["pair_id"]: r for r in index}
-    tested = {r["person_id"] for r in task_rows if r["fold"] == "test"}
+    tested = {r["person_id"] for r in task_rows if r["fold"] in ("test", "each")}
     examples = [
         page_figures.example(
             row, manifests[row["dataset"]], corpus.shards, place_of[row["pair_id"]], mel

@@ -1,9 +1,8 @@
-"""all recordings -> person groups, one split per person, and the rows of every probe task.
+"""all recordings -> person groups and one split per person; then the rows of every probe task.
 
 The only place that decides who is who and who is on which side (design: keys and splits).
 """
 
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -11,10 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.manifest import Manifest
+from pipeline import tasks
+from pipeline.manifest import Manifest, load_all
 from pipeline.records import unit_hash
 from pipeline.settings import Settings
-from pipeline.steps import layout, store
+from pipeline.steps import layout, published, store, task_rows
 
 # Shares of persons; validation is also cut from official train where a publisher has none.
 VAL_SHARE, TEST_SHARE = 0.15, 0.25
@@ -29,17 +29,6 @@ SUBJECTS = pa.schema(
         pa.field("links", pa.list_(pa.string())),  # what tied the group together
         pa.field("split", pa.string()),
         pa.field("split_rule", pa.string()),
-    ]
-)
-TASK_ROWS = pa.schema(
-    [
-        pa.field("task", pa.string()),  # <dataset>/<task>
-        pa.field("variant", pa.string()),
-        pa.field("recording_id", pa.string()),
-        pa.field("case_id", pa.string()),
-        pa.field("person_id", pa.string()),
-        pa.field("fold", pa.string()),
-        pa.field("label", pa.int64()),
     ]
 )
 COLUMNS = [
@@ -76,31 +65,51 @@ class _Groups:
 
 
 def decide(settings: Settings, manifests: Mapping[str, Manifest]) -> store.Outcome:
-    """Write ``subjects`` and ``task_rows`` for the datasets of this run."""
+    """Write ``subjects``, ``task_rows`` and ``task_notes`` for the datasets of this run.
+
+    Datasets that are only probed are part of it, so that somebody whom a probe tests is known
+    where the same sound lies in a corpus that alignment hears.
+
+    Args:
+        settings: Which datasets.
+        manifests: Theirs; further ones are those of the project.
+    """
     corpus = layout.Corpus(settings.data_root)
+    known = {**load_all(), **manifests}
+    chosen = {d: known[d] for d in settings.evaluated}
+    lists = published.at_hand(chosen.values(), settings)
     inputs = {
-        "recordings": {
-            d: store.version_at(corpus.dataset(d).recordings_stamp) for d in settings.alignment
-        },
-        "tasks": {d: store.digest(manifests[d].model_dump()["tasks"]) for d in settings.alignment},
-        "code": store.code_version(sys.modules[__name__]),
+        "recordings": {d: store.version_at(corpus.dataset(d).recordings_stamp) for d in chosen},
+        # Variants stand in the notes of datasets that are not part of the run, too.
+        "tasks": {d: store.digest(m.model_dump()["tasks"]) for d, m in sorted(known.items())},
+        "lists": {d: [sorted(own.values), own.missing] for d, own in lists.items()},
+        "code": store.code_version(published, task_rows, tasks, sys.modules[__name__]),
     }
-    outputs = [corpus.table("subjects"), corpus.table("task_rows")]
+    outputs = [corpus.table(n) for n in ("subjects", "task_rows", "task_notes")]
 
     def work() -> tuple[str, dict[str, Any]]:
         recordings: list[dict[str, Any]] = []
-        for dataset in settings.alignment:
+        for dataset in chosen:
             path = corpus.dataset(dataset).recordings
             recordings += store.read_table(path, COLUMNS).to_pylist()
         subjects = group(recordings)
-        rows = task_rows(recordings, subjects, manifests)
+        built = task_rows.build(recordings, subjects, chosen, lists)
+        for dataset in sorted(known.keys() - chosen.keys()):
+            built.notes.extend(task_rows.absent(known[dataset], _why_absent(known[dataset])))
         versions = [
             store.write_table(outputs[0], subjects, SUBJECTS),
-            store.write_table(outputs[1], rows, TASK_ROWS),
+            store.write_table(outputs[1], built.rows, task_rows.SCHEMA),
+            store.write_table(outputs[2], built.notes, task_rows.NOTES_SCHEMA),
         ]
-        return store.digest(versions), _facts(subjects, rows)
+        return store.digest(versions), _facts(subjects, built, chosen)
 
     return store.cached(corpus.stamp("subjects"), inputs, outputs, work)
+
+
+def _why_absent(manifest: Manifest) -> str:
+    if manifest.access == "request":
+        return f"{manifest.id} is not part of this run. {manifest.instructions.strip()}"
+    return f"{manifest.id} is not part of this run: add it to ACULA_DATASETS"
 
 
 def group(recordings: Iterable[Row]) -> list[dict[str, Any]]:
@@ -197,50 +206,41 @@ def _split(
     return ("test" if chance < VAL_SHARE + TEST_SHARE else "train"), "hash of the person id"
 
 
-def task_rows(
-    recordings: Iterable[Row], subjects: Iterable[Row], manifests: Mapping[str, Manifest]
-) -> list[dict[str, Any]]:
-    """Label and fold of each recording in each task and variant it belongs to.
-
-    ``subject_clean`` follows the person's split. ``as_published`` copies the publisher's, so
-    that persons on both sides can be counted instead of hidden.
-    """
-    who = {s["recording_id"]: s for s in subjects}
-    rows: list[dict[str, Any]] = []
-    for recording in recordings:
-        found = json.loads(recording["findings"])
-        subject = who[recording["recording_id"]]
-        for name, task in manifests[recording["dataset"]].tasks.items():
-            value = found.get(task.label)
-            if value not in task.positive + task.negative:
-                continue
-            if any(found.get(k) not in allowed for k, allowed in task.where.items()):
-                continue
-            row = {
-                "task": f"{recording['dataset']}/{name}",
-                "recording_id": recording["recording_id"],
-                "case_id": subject["case_id"],
-                "person_id": subject["person_id"],
-                "label": int(value in task.positive),
-            }
-            rows.append(row | {"variant": "subject_clean", "fold": subject["split"]})
-            if task.as_published and recording["official_split"]:
-                rows.append(row | {"variant": "as_published", "fold": recording["official_split"]})
-    return sorted(rows, key=lambda r: (r["task"], r["variant"], r["recording_id"]))
-
-
-def _facts(subjects: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _facts(
+    subjects: list[dict[str, Any]], built: task_rows.Built, manifests: Mapping[str, Manifest]
+) -> dict[str, Any]:
     split_of = {s["person_id"]: s["split"] for s in subjects}
     sizes: dict[str, dict[str, int]] = {}
-    for row in rows:
-        cell = sizes.setdefault(f"{row['task']} {row['variant']}", {})
-        side = f"{row['fold']}_{'positive' if row['label'] else 'negative'}"
-        cell[side] = cell.get(side, 0) + 1
+    sides: dict[str, dict[bool, set[str]]] = {}
+    for row in built.rows:
+        dataset, name = row["task"].split("/")
+        classes = list(manifests[dataset].tasks[name].codes)
+        key = f"{row['task']} {row['variant']}"
+        kind = f"_{classes[int(row['label'])]}" if classes else ""
+        cell = sizes.setdefault(key, {})
+        cell[f"{row['fold']}{kind}"] = cell.get(f"{row['fold']}{kind}", 0) + 1
+        if row["fold"] != "each":
+            tested = row["fold"] == "test"
+            sides.setdefault(key, {True: set(), False: set()})[tested].add(row["person_id"])
+    notes: dict[str, dict[str, int]] = {}
+    not_run: list[str] = []
+    for note in built.notes:
+        key = f"{note['task']} {note['variant']}"
+        if note["note"] == task_rows.NOT_RUN:
+            not_run.append(key)
+        else:
+            notes.setdefault(key, {})[note["note"]] = note["count"]
+    shared = {key: len(own[True] & own[False]) for key, own in sides.items()}
     count = list(split_of.values()).count
     return {
         "recordings": len(subjects),
         "persons": len(split_of),
         **{f"persons_{side}": count(side) for side in ("train", "val", "test")},
-        "task_rows": len(rows),
+        "task_rows": len(built.rows),
         "tasks": sizes,
+        "shared_persons": {
+            k: len(s[True] & s[False]) for k, s in sides.items() if s[True] & s[False]
+        },
+        "notes": notes,
+        "not_run": not_run,
     }

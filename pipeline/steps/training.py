@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 import acula_model
-from acula_model import encoders, features, hub, mels, probe, train
+from acula_model import checkpoint, encoders, features, hub, mels, probe
 from acula_model.recipes import Recipe
+from acula_model.training import job, ranks
+from acula_model.training.model import Aligner
 from pipeline import findings
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
@@ -35,9 +37,9 @@ def baseline(
     place = baseline_folder(settings, recipe)
 
     def work() -> tuple[str, dict[str, Any]]:
-        rows = _table(corpus, "task_rows")
+        rows = _probed(_table(corpus, "task_rows"), settings)
         by_case = _by_case(settings, manifests)
-        model = train.Aligner(recipe, text_width=1).encoder
+        model = Aligner(recipe, text_width=1).encoder
         windows = mels.load(corpus.shards, corpus.mels, model.front_end, progress)
         _probe(model, windows, rows, by_case, place / "encoder")
         heard_nothing = shortcuts.features(
@@ -68,12 +70,21 @@ def align(
     recipe: Recipe,
     manifests: Mapping[str, Manifest],
     progress: Progress = print,
+    launch: job.Launch = job.start,
 ) -> store.Outcome:
-    """Align the encoder, then probe it. A killed run goes on where it stopped.
+    """Align the encoder in processes of its own, then probe it; a killed run goes on.
+
+    Args:
+        settings: Where everything lies, and how many processes train.
+        recipe: What to do.
+        manifests: Of the datasets of this run.
+        progress: Called with a line now and then.
+        launch: Runs the training command and waits for it.
 
     Raises:
         LeakageError: A person of the alignment set is held out by a task.
         FileNotFoundError: Something upstream has not been made; names the command.
+        TrainingError: Training failed; says why.
     """
     corpus = layout.Corpus(settings.data_root)
     inputs = _training_inputs(corpus, settings, recipe, manifests)
@@ -82,22 +93,29 @@ def align(
     def work() -> tuple[str, dict[str, Any]]:
         rows, tasks = _table(corpus, "pairs"), _table(corpus, "task_rows")
         pairs.assert_no_leakage(rows, tasks)
-        vectors = embeddings.load(settings, recipe)
         front_end = encoders.build(recipe.encoder, **recipe.encoder_config).front_end
         windows = mels.load(corpus.shards, corpus.mels, front_end, progress)
-        result = train.align(
-            recipe,
-            windows,
-            vectors,
-            [r["pair_id"] for r in rows if r["align"]],
-            embeddings.gauge_pairs(rows, tasks),
-            place,
-            progress,
-            about={"teacher": embeddings.teacher(settings, recipe)},
-            teacher=embeddings.state(settings, recipe),
+        result = job.run(
+            job.Job(
+                recipe=recipe,
+                folder=place,
+                shards=corpus.shards,
+                mels=corpus.mels,
+                vectors=embeddings.table(settings, recipe),
+                aligned=[r["pair_id"] for r in rows if r["align"]],
+                gauge=embeddings.gauge_pairs(rows, tasks),
+                only_heard=_only_heard(recipe, rows),
+                about={"teacher": embeddings.teacher(settings, recipe)},
+                teacher=embeddings.state(settings, recipe),
+                key=store.digest(inputs),
+                trackers=settings.trackers,
+                parent=job.this_process(),
+            ),
+            settings.train_processes or job.devices(),
+            launch,
         )
         store.write_json(place / "history.json", result.history)
-        encoder = train.checkpoint.load(result.folder).encoder
+        encoder = checkpoint.load(result.folder).encoder
         _probe(encoder, windows, tasks, _by_case(settings, manifests), place / "scores")
         before = baseline_folder(settings, recipe)
         made_up = any(settings.archive_of(d) == "sample" for d in settings.alignment)
@@ -112,6 +130,13 @@ def align(
 
     outputs = [place / "scores" / "scores.parquet", place / "checkpoint"]
     return store.cached(place / "stamp.json", inputs, outputs, work)
+
+
+def _only_heard(recipe: Recipe, rows: list[dict[str, Any]]) -> list[str]:
+    """Test persons' sounds, without their reports, in the transductive regime and no other."""
+    if recipe.regime != "transductive":
+        return []
+    return [r["pair_id"] for r in rows if r["split"] == "test"]
 
 
 def _encoder(recipe: Recipe) -> list[Any]:
@@ -139,10 +164,10 @@ def _inputs(
 ) -> dict[str, Any]:
     shards = store.version_at(corpus.stamp("shards"))
     made_of = json.loads(corpus.stamp("subjects").read_text())["inputs"]["recordings"]
-    if set(made_of) != set(settings.alignment):
+    if set(made_of) != set(settings.evaluated):
         raise ValueError(
             f"the shards were made of {', '.join(sorted(made_of))}, the settings name "
-            f"{', '.join(settings.alignment)}: run `dagster asset materialize --select "
+            f"{', '.join(settings.evaluated)}: run `dagster asset materialize --select "
             "'*train_alignment'` first"
         )
     return {
@@ -161,6 +186,11 @@ def _training_inputs(
         "encoder": _encoder(recipe),
         "vectors": store.version_at(embeddings.folder(settings, recipe) / "stamp.json"),
     }
+
+
+def _probed(task_rows: list[dict[str, Any]], settings: Settings) -> list[dict[str, Any]]:
+    """Rows of the tasks whose recordings are in the shards; all of them are binary."""
+    return [r for r in task_rows if r["task"].partition("/")[0] in settings.alignment]
 
 
 def _by_case(settings: Settings, manifests: Mapping[str, Manifest]) -> list[str]:
@@ -195,7 +225,7 @@ def _probe(
 ) -> None:
     wanted = {r["recording_id"] for r in task_rows}
     ids = [i for i, m in windows.meta.items() if m["recording_id"] in wanted]
-    vectors = features.embed(encoder.to(train.best_device()), windows, ids)
+    vectors = features.embed(encoder.to(ranks.pick("auto")), windows, ids)
     found = {windows.meta[i]["recording_id"]: v for i, v in vectors.items()}
     place.mkdir(parents=True, exist_ok=True)
     np.savez(

@@ -1,0 +1,1 @@
+"""Alignment training: pairs and teacher vectors -> an aligned encoder, resumable at any step."""

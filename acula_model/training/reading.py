@@ -1,0 +1,33 @@
+"""A job's paths -> what the run learns from."""
+
+from collections.abc import Callable
+
+from acula_model import encoders
+from acula_model.teachers import vectors
+from acula_model.training.job import Job
+from acula_model.training.loop import Given
+
+
+def given(job: Job, progress: Callable[[str], None] = print) -> Given:
+    """Open a job's shards, cache and vectors.
+
+    Raises:
+        FileNotFoundError: Something is not there.
+        ValueError: A shard or table that cannot be read.
+    """
+    front_end = encoders.build(job.recipe.encoder, **job.recipe.encoder_config).front_end
+    if job.mels is None:
+        from acula_model.flac_source import FlacSource
+
+        source = FlacSource(job.shards, front_end, job.workers)
+    else:
+        from acula_model import mels
+
+        source = mels.load(job.shards, job.mels, front_end, progress)
+    return Given(
+        source=source,
+        vectors=vectors.read(job.vectors)[0],
+        aligned=job.aligned,
+        gauge=job.gauge,
+        only_heard=job.only_heard,
+    )
