@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -102,27 +102,51 @@ def load(
         FileNotFoundError: There are no shards.
         ValueError: A pair without usable sound; names it.
     """
-    files: list[tuple[Levels, Index]] = []
+    sounds: dict[Path, list[tuple[str, str]]] = {}
     meta: dict[str, dict[str, Any]] = {}
-    tars = shards.shards(folder)
-    for done, tar in enumerate(tars, 1):
+    for tar in shards.shards(folder):
         described = shards.describe(tar)
-        sounds = [(m["pair_id"], m["audio_sha256"]) for m in described]
-        key = hashlib.sha256(repr((FORMAT, sounds)).encode()).hexdigest()[:16]
+        sounds[tar] = [(m["pair_id"], m["audio_sha256"]) for m in described]
+        meta |= {m["pair_id"]: shards.brief(m) for m in described}
+    return of_tars(sounds, cache, front_end, progress, meta)
+
+
+def of_tars(
+    sounds: Mapping[Path, Sequence[tuple[str, str]]],
+    cache: Path,
+    front_end: FrontEnd,
+    progress: Callable[[str], None] = print,
+    meta: Mapping[str, dict[str, Any]] | None = None,
+) -> Mels:
+    """As ``load``, of any tars with members ``<id>.flac``.
+
+    Args:
+        sounds: Tar -> id and hash of the sounds wanted of it.
+        cache: Folder for the cache files.
+        front_end: The encoder's own.
+        progress: Called with a line now and then.
+        meta: id -> what ``Mels.meta`` says; nothing if not given.
+
+    Raises:
+        ValueError: A sound is not in its tar, or cannot be used; names it.
+    """
+    files: list[tuple[Levels, Index]] = []
+    for done, (tar, wanted) in enumerate(sounds.items(), 1):
+        key = hashlib.sha256(repr((FORMAT, wanted)).encode()).hexdigest()[:16]
         path = cache / front_end.key / f"{key}.npy"
         opened = _opened(path, front_end)
         if opened is None:
-            compute(tar, path, front_end)
-            progress(f"log-mels: {done} of {len(tars)} shards")
+            compute(tar, path, front_end, [i for i, _ in wanted])
+            progress(f"log-mels: {done} of {len(sounds)} tars")
             opened = _opened(path, front_end)
             if opened is None:
                 raise OSError(f"{path} cannot be read back; look at the disk and run again")
         files.append(opened)
-        meta |= {m["pair_id"]: shards.brief(m) for m in described}
-    return Mels(files, meta, front_end)
+    known = {i: {} for wanted in sounds.values() for i, _ in wanted} if meta is None else meta
+    return Mels(files, dict(known), front_end)
 
 
-def compute(tar: Path, path: Path, front_end: FrontEnd) -> None:
+def compute(tar: Path, path: Path, front_end: FrontEnd, wanted: Sequence[str]) -> None:
     """Write the array of a shard's spectra and beside it the index, as ``.json``.
 
     Holds a few recordings at a time. The array appears last, so where it is, both are whole.
@@ -135,7 +159,8 @@ def compute(tar: Path, path: Path, front_end: FrontEnd) -> None:
     try:
         with temporary.open("wb") as file, ThreadPoolExecutor(workers) as pool:
             _header(file, rows, front_end)
-            made = ahead(pool, lambda p: _spectrum(p, front_end), shards.read(tar), 2 * workers)
+            flacs = shards.flacs(tar, wanted)
+            made = ahead(pool, lambda s: _spectrum(*s, front_end), flacs, 2 * workers)
             for pair_id, raw in made:
                 total = raw.level_BTM.shape[1]
                 index[pair_id] = (rows, total, raw.top_B.tolist(), raw.step_B.tolist())
@@ -156,9 +181,9 @@ def _header(file: Any, rows: int, front_end: FrontEnd) -> None:
     np.lib.format.write_array_header_1_0(file, about)
 
 
-def _spectrum(pair: shards.Pair, front_end: FrontEnd) -> tuple[str, Raw]:
-    wave = shards.wave(pair.flac, pair.pair_id, front_end.sample_rate)
-    return pair.pair_id, Raw.of(front_end.spectrum(wave), front_end.depth)
+def _spectrum(pair_id: str, flac: bytes, front_end: FrontEnd) -> tuple[str, Raw]:
+    wave = shards.wave(flac, pair_id, front_end.sample_rate)
+    return pair_id, Raw.of(front_end.spectrum(wave), front_end.depth)
 
 
 def _opened(path: Path, front_end: FrontEnd) -> tuple[Levels, Index] | None:

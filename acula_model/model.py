@@ -89,7 +89,9 @@ class Model:
             SoundError: A sound cannot be used.
         """
         audio_head, text_head, bridge = self._heads()
-        text_ME = torch.from_numpy(self.teacher.embed(texts))
+        read = self.teacher.embed(texts)
+        # Of several layers the first one has the head that compares.
+        text_ME = torch.from_numpy(read if read.ndim == 2 else read[:, 0])
         audio_ND = torch.from_numpy(self.embed(sounds))
         with torch.inference_mode():
             audio_NQ = bridge.audio(audio_head(audio_ND))

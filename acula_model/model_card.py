@@ -49,7 +49,7 @@ class Corpus:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """AUROC of one task on held-out persons, with its 95 % interval and what it stands beside.
+    """Score of one task on held-out persons, with its 95 % interval and what it stands beside.
 
     Attributes:
         before: The encoder before alignment.
@@ -58,7 +58,8 @@ class Result:
     """
 
     task: str
-    auroc: float | None
+    metric: str
+    value: float | None
     low: float | None
     high: float | None
     before: float | None = None
@@ -192,14 +193,14 @@ def _scores(scores: Sequence[Result] | None) -> str:
         (
             s.task,
             s.reason or "not run"
-            if s.auroc is None
-            else f"{s.auroc:.3f} [{_number(s.low)}, {_number(s.high)}]",
+            if s.value is None
+            else f"{s.metric} {s.value:.3f} [{_number(s.low)}, {_number(s.high)}]",
             _number(s.before),
             _number(s.floor),
         )
         for s in scores
     ]
-    head = ("task", "AUROC [95 % interval]", "before alignment", "metadata without sound")
+    head = ("task", "score [95 % interval]", "before alignment", "metadata without sound")
     return (
         "Linear probe on frozen embeddings of persons that no training has seen; intervals over "
         "persons.\n\n" + _table(head, rows)

@@ -179,8 +179,8 @@ CHANGES: dict[str, Change] = {
     "strict": _set(regime="strict"),
     "transductive": _set(regime="transductive"),
     # controls: each takes one thing away that the gain should need
-    "shuffled_reports": _set(shuffle_reports=True),
-    "random_text": _set(teacher="random_text", teacher_config={}),
+    "shuffled_reports": _set(shuffle_reports=True, stop_on_collapse=False),
+    "random_text": _set(teacher="random_text", teacher_config={}, stop_on_collapse=False),
     "bag_of_words": _set(teacher="bag_of_words", teacher_config={}),
     "masked_only": _set(alignment_weight=0.0),
     # other objectives

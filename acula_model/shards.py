@@ -56,6 +56,22 @@ def places(path: Path) -> dict[str, tuple[int, int]]:
     return {m.name.removesuffix(".flac"): (m.offset_data, m.size) for m in flacs}
 
 
+def flacs(path: Path, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Id and FLAC bytes of some members ``<id>.flac`` of a tar, in their order there.
+
+    Raises:
+        ValueError: One of them is not there.
+    """
+    known, ids = places(path), set(wanted)
+    if lacking := sorted(ids - known.keys()):
+        raise ValueError(f"{path} lacks {len(lacking)} sounds, such as {lacking[0]}")
+    with path.open("rb") as file:
+        for key, (offset, size) in known.items():
+            if key in ids:
+                file.seek(offset)
+                yield key, file.read(size)
+
+
 def read(path: Path) -> Iterator[Pair]:
     """Pairs of one tar, in order, one at a time.
 

@@ -146,7 +146,7 @@ def _side(text: str) -> tuple[str, str, str]:
 def _certificates(
     sources: Sequence[str], choices: "Choices", audio: Path | None, sounds: bool
 ) -> "list[Certificate]":
-    from pipeline.doctor import own, table
+    from pipeline.doctor import own, reading
     from pipeline.doctor.certificate import certify
     from pipeline.doctor.sounds import near_duplicates_of
 
@@ -159,7 +159,7 @@ def _certificates(
             return [certify(s) for s in splits]
         heard = near_duplicates_of(settings, [sources[0].partition("/")[0]])
         return [certify(s, heard.groups, heard.unheard) for s in splits]
-    split = table.load(sources, choices)
+    split = reading.load(sources, choices)
     return [_with_sounds(split, audio) if audio else certify(split)]
 
 

@@ -21,9 +21,8 @@ def build(settings: configuration.Settings) -> dg.Definitions:
         )
     )
     assets = [a for m in manifests.values() for a in dataset_assets.build(m, settings)]
-    aligned = {d: manifests[d] for d in settings.alignment}
-    if aligned:  # a choice of probe-only datasets has nothing to train on
-        assets += model_assets.build(settings, aligned)
+    if settings.alignment:  # a choice of probe-only datasets has nothing to train on
+        assets += model_assets.build(settings, manifests)
     clients = {"pipes_subprocess_client": dg.PipesSubprocessClient()}
     return dg.Definitions(assets=assets, executor=executor, resources=clients)
 

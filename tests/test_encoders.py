@@ -249,26 +249,34 @@ def test_preservation_starts_at_zero_grows_and_teaches_the_encoder_only(encoder:
         encoder.self_supervised_loss(mel_BTM, seeds(1))
 
 
-@pytest.mark.parametrize("name", ["opera_ce", "opera_ct"])
-def test_contrast_learns_which_crops_are_of_one_recording(name: str):
+class MeanSpectrum(TwoCropEncoder):
+    """A linear map of the mean spectrum: enough to tell colours apart."""
+
+    def __init__(self):
+        super().__init__(16, "two_crop")
+        self.map = nn.Linear(64, 16)
+
+    def embed(self, mel_BTM: torch.Tensor) -> torch.Tensor:
+        return self.map(mel_BTM.mean(1))
+
+
+def test_contrast_learns_which_crops_are_of_one_recording():
     torch.manual_seed(0)
-    encoder = encoders.build(name, **FEWER_BLOCKS.get(name, {})).train()
+    encoder = MeanSpectrum().train()
     encoder.remember()
-    assert isinstance(encoder, TwoCropEncoder) and not encoder._original
-    bins, frames = torch.linspace(0, 1, 64), encoder.front_end.frames
-    colour_BM = torch.sin(2 * torch.pi * torch.arange(1, 7)[:, None] * bins)  # of six recordings
-    mel_BTM = (0.5 + 0.2 * colour_BM)[:, None] + 0.1 * torch.randn(6, frames, 64)
-    assert encoder.contrast is not None
-    optimizer = torch.optim.AdamW(encoder.contrast.parameters(), lr=1e-2)
+    assert encoder.objective_compares_clips and not encoder._original
+    colour_BM = torch.randn(6, 64)  # of six recordings
+    mel_BTM = colour_BM[:, None] + 0.5 * torch.randn(6, 256, 64)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=3e-3)
     values = []
-    for step in range(25):
+    for step in range(60):
         loss = encoder.self_supervised_loss(mel_BTM, seeds(6, step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         values.append(loss.item())
-    # log 6 is what chance gets; recordings that are alike cannot be told apart at all.
-    assert values[-1] < 0.2 * math.log(6)
+    # log 6 is what chance gets, and all that recordings which are alike can give.
+    assert values[-1] < 0.1 * math.log(6) < values[0]
     alike = encoder.self_supervised_loss(mel_BTM[:1].expand(6, -1, -1), torch.zeros(6).long())
     assert alike.item() == pytest.approx(math.log(6), abs=1e-3)
 
@@ -282,9 +290,8 @@ def test_crops_are_stretches_of_their_window_at_every_place(frames: int):
     assert one_BLM.shape == other_BLM.shape == (400, length, 2)
     for crop_BLM in (one_BLM, other_BLM):
         start_B = crop_BLM[:, 0, 0] % 1_000
-        expected = torch.stack(
-            [w[int(s) :][:length] for w, s in zip(mel_BTM, start_B, strict=True)]
-        )
+        starts = [int(start) for start in start_B]
+        expected = [w[s : s + length] for w, s in zip(mel_BTM, starts, strict=True)]
         assert torch.equal(crop_BLM, torch.stack(expected))
         assert start_B.min() <= frames // 50 and start_B.max() >= (frames - length) * 49 // 50
     assert frames == 1 or not torch.equal(one_BLM, other_BLM)

@@ -5,15 +5,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 
 from acula_model import checkpoint, encoders, heads, model_card, release
 from acula_model.encoders.base import Weights
+from acula_model.evaluation.score import Score
 from acula_model.recipes import SAMPLE
 from pipeline.manifest import load_all
-from pipeline.steps import card
+from pipeline.steps import card, score_files
 
 TINY = {"patch": (32, 32), "width": 16, "depth": 1, "heads": 2, "decoder_width": 16}
 FREE = model_card.Corpus(
@@ -61,25 +61,25 @@ def test_the_pipeline_hands_over_every_manifest_and_every_score(
 ) -> None:
     manifests = load_all()
     rows = [{"dataset": d, "align": a} for d in manifests for a in (True, True, False)]
-    table = [
-        {"task": "icbhi/copd", "variant": "subject_clean", "auroc": 0.8125, "low": 0.7,
-         "high": 0.9, "reason": None},
-        {"task": "icbhi/copd", "variant": "as_published", "auroc": 0.99, "low": 0.9, "high": 1.0,
-         "reason": None},
-        {"task": "circor/murmur", "variant": "subject_clean", "auroc": None, "low": None,
-         "high": None, "reason": "too few persons"},
-    ]  # fmt: skip
+    def score(task: str, variant: str, value: float | None, reason: str | None = None) -> Score:
+        return Score(
+            task=task, variant=variant, protocol="default", head="linear", features="encoder",
+            metric="auroc", value=value, low=value and 0.7, high=value and 0.9, reason=reason,
+        )  # fmt: skip
+
     for name, auroc in (("scores", 0.8125), ("baseline/encoder", 0.75), ("baseline/shortcut", 0.6)):
-        (tmp_path / name).mkdir(parents=True)
-        frame = pd.DataFrame(table)
-        frame.loc[0, "auroc"] = auroc
-        frame.to_parquet(tmp_path / name / "scores.parquet")
+        found = [
+            score("icbhi/copd", "subject_clean", auroc),
+            score("icbhi/copd", "as_published", 0.99),
+            score("circor/murmur", "subject_clean", None, "too few persons"),
+        ]
+        score_files.write(tmp_path / name, found, [])
     card.write(folder, rows, manifests, tmp_path / "scores", tmp_path / "baseline", True)
     text = (folder / "README.md").read_text()
     for manifest in manifests.values():
         assert f"[{manifest.title}]({manifest.homepage}) {manifest.version} | 2 |" in text
         assert manifest.licence.name in text and " ".join(manifest.attribution.split()) in text
-    assert "| icbhi/copd | 0.812 [0.700, 0.900] | 0.750 | 0.600 |" in text
+    assert "| icbhi/copd | AUROC 0.812 [0.700, 0.900] | 0.750 | 0.600 |" in text
     assert "| circor/murmur | too few persons | - | - |" in text and "0.99" not in text
     assert "**The recordings were made up**" in text
     for line in (line for line in text.splitlines() if line.startswith("|")):

@@ -69,9 +69,11 @@ def test_company_order_and_length_do_not_matter(
     assert whole.shape == (len(seeds), 3, 5)
     cut = data.draw(st.integers(1, len(seeds) - 1))
     parts = torch.cat((draw(seed_B[:cut], (3, 5)), draw(seed_B[cut:], (3, 5))))
-    assert torch.equal(parts, whole)
+    # The last bits of a logarithm may depend on how numbers lie in memory.
+    same = torch.equal if draw is noise.uniform else torch.allclose
+    assert same(parts, whole)
     order = torch.tensor(data.draw(st.permutations(range(len(seeds)))))
-    assert torch.equal(draw(seed_B[order], (3, 5)), whole[order])
+    assert same(draw(seed_B[order], (3, 5)), whole[order])
     if draw is noise.uniform:  # a longer draw goes on where a shorter one ended
         assert torch.equal(draw(seed_B, (20,))[:, :15], whole.flatten(1))
 

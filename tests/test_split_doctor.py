@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -246,6 +247,24 @@ def test_one_file_per_side_in_other_dialects(tmp_path: Path) -> None:
     assert code == 1 and "1 rows without a side" in said
 
 
+def test_files_are_compared_by_bytes_and_by_sound(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sounds = {name: np.cumsum(rng.normal(size=48_000)) for name in "abc"}
+    sounds = {name: s / np.abs(s).max() / 2 for name, s in sounds.items()}
+    for name, wave in (*sounds.items(), ("quieter", sounds["a"][900:] / 3), ("again", sounds["b"])):
+        soundfile.write(tmp_path / f"{name}.wav", wave, 16_000)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    head = "path,split,person\na.wav,train,1\nb.wav,train,2\nbroken.wav,train,5\n"
+    table = written(tmp_path / "near.csv", head + "quieter.wav,test,3\nc.wav,test,4\n")
+    code, said = acula(table, "--audio", tmp_path)
+    assert code == 0 and "1 times two sides have the same sound after a codec" in said
+    assert "train: a.wav = test: quieter.wav" in said and "broken.wav" in said
+    assert acula(table, "--audio", tmp_path, "--strict")[0] == 1
+    table = written(tmp_path / "same.csv", head + "again.wav,test,3\nlost.wav,test,4\n")
+    code, said = acula(table, "--audio", tmp_path)
+    assert code == 1 and "1 times two sides have equal samples" in said and "lost.wav" in said
+
+
 def test_unknown_persons_pass_only_when_nobody_is_strict(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", "split,uuid\ntrain,x\ntest,y\n")
     code, said = acula(path)
@@ -253,6 +272,7 @@ def test_unknown_persons_pass_only_when_nobody_is_strict(tmp_path: Path) -> None
     assert acula(path, "--strict")[0] == 1
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_take_seconds(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     n = 100_000

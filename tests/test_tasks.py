@@ -322,6 +322,15 @@ def test_probed_datasets_have_rows_and_the_others_say_what_is_missing(
     assert subjects.decide(at, {}).skipped
 
 
+def test_persons_on_both_published_sides_are_a_fact_of_the_step(
+    materialise: Callable[..., dict[str, store.Outcome]],
+) -> None:
+    """Patient 108 of the tiny archive; with our own split there is none."""
+    facts = materialise("subjects")["subjects"].facts
+    published_ones = {"icbhi/copd as_published": 1, "icbhi/copd_meditron as_published": 1}
+    assert facts["shared_persons"] == published_ones
+
+
 def test_who_is_left_out_in_turn_is_in_no_alignment_and_no_gauge() -> None:
     """A person of a corpus that alignment hears, whose sound lies in a probed dataset, too."""
     row = {"task": "nosemic/respiratory_rate", "variant": "subject_clean", "fold": "each",

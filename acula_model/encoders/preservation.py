@@ -1,9 +1,9 @@
 """An objective for encoders that brought none: stay near what the original said.
 
 The published release has a self-supervised term for masked autoencoders only (method notes C15).
-Contrastive and supervised encoders keep their acoustics by distillation instead: a frozen copy of
-the starting weights hears the same window. Source of the idea: hints of a frozen teacher, Romero
-et al., "FitNets", 2015.
+Supervised encoders keep their acoustics by distillation instead: a frozen copy of the starting
+weights hears the same window; contrastive ones may (``two_crop`` has their own). Source of the
+idea: hints of a frozen teacher, Romero et al., "FitNets", 2015.
 """
 
 # B = clips, T = frames, M = mel bins, D = width of the embedding

@@ -41,7 +41,7 @@ class Contrast(nn.Module):
     def forward(self, one_BD: Tensor, other_BD: Tensor) -> Tensor:
         """Cross-entropy of finding, for each first crop, the second one of the same clip.
 
-        In full precision: the similarity is a sum of 512 squared products.
+        In full precision: a similarity is a sum of 512 x 512 products.
 
         Args:
             one_BD: Embeddings of the first crops.
@@ -89,7 +89,7 @@ class TwoCropEncoder(PreservingEncoder):
         return self.contrast(one_BD, other_BD), (one_BD + other_BD) / 2
 
     def own_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``AudioEncoder``; says what a file and this encoder know of a head.
+        """See ``AudioEncoder``; a file may have the head of the contrast or not.
 
         The published one becomes ours, a file without any leaves the one that is here (random,
         unless loaded), and for distillation it is left out.

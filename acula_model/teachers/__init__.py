@@ -41,8 +41,12 @@ class Teacher(Protocol):
 
     model: str
     revision: str
-    layer: int | tuple[int, ...]
     pooling: str
+
+    @property
+    def layer(self) -> int | tuple[int, ...]:
+        """See above; a plain attribute will do."""
+        ...
 
     def embed(self, texts: Sequence[Text]) -> npt.NDArray[np.float32]:
         """Vectors of texts.

@@ -21,7 +21,9 @@ class RandomText:
     """A standard normal vector per text, seeded by a hash of its words."""
 
     model, layer, pooling = "random_text", 0, "none"
-    revision = str(VERSION)
+
+    def __init__(self):
+        self.revision = str(VERSION)
 
     def embed(self, texts: Sequence[Text]) -> npt.NDArray[np.float32]:
         """float32 [texts, 512]."""
@@ -34,7 +36,9 @@ class BagOfWords:
     """Counts of hashed words, unit length; Weinberger et al., "Feature hashing", 2009."""
 
     model, layer, pooling = "bag_of_words", 0, "sum of words"
-    revision = str(VERSION)
+
+    def __init__(self):
+        self.revision = str(VERSION)
 
     def embed(self, texts: Sequence[Text]) -> npt.NDArray[np.float32]:
         """float32 [texts, 512].

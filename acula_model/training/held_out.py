@@ -4,6 +4,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -24,22 +25,28 @@ class Gauges:
     """Numbers that tell whether a run learns the pairing, and whether it falls apart.
 
     Attributes:
-        start: What was measured before training, which later lines are compared with.
+        start: Side and group -> effective rank before training, which later ones are compared with.
     """
 
     def __init__(self, check: Pairs, source: Source, recipe: Recipe):
         self._check, self._source, self._recipe = check, source, recipe
-        self._ids = [
-            i for _, m in sorted(check.groups.items()) if len(m) >= order.MIN_GROUP for i in m
-        ]
+        groups = {g: m for g, m in sorted(check.groups.items()) if len(m) >= order.MIN_GROUP}
+        self._ids = [i for members in groups.values() for i in members]
+        edges = [0, *accumulate(map(len, groups.values()))]
+        self._rows = {g: slice(a, b) for g, (a, b) in zip(groups, pairwise(edges), strict=True)}
+        self._seen: dict[str, tuple[float, int, float]] = {}  # rank, pairs, CKA
         self.start: dict[str, float] = {}
-        self.floor = math.nan
+        self._floor = math.nan
         if self._ids and recipe.alignment_weight > 0:
-            self.floor = gauges.group_floor(check.text(self._ids)[:, 0], check.group(self._ids))
+            self._floor = gauges.group_floor(check.text(self._ids)[:, 0], check.group(self._ids))
 
     @torch.inference_mode()
     def measure(self, model: Aligner, where: str) -> dict[str, float]:
-        """CKA, retrieval, effective ranks, uniformity and the encoder's own loss."""
+        """CKA, retrieval, effective ranks, uniformity and the encoder's own loss.
+
+        Raises:
+            TrainingError: Projections that are not numbers.
+        """
         if not self._ids:
             return {"held_out_cka": math.nan}
         device = next(model.parameters()).device
@@ -52,10 +59,11 @@ class Gauges:
             raise TrainingError(
                 f"held-out projections in {where} are not numbers; lower the learning rate"
             )
+        self._look(audio_NP, text_NP)
         found = {
-            "held_out_cka": _by_group(audio_NP, text_NP, group_N.to(device)),
-            "teacher_cka": _by_group(audio_NP, text_NE.to(device), group_N.to(device)),
-            "group_floor": self.floor,
+            "held_out_cka": self._by_group(audio_NP, text_NP),
+            "teacher_cka": self._by_group(audio_NP, text_NE.to(device)),
+            "group_floor": self._floor,
             "audio_rank": gauges.effective_rank(audio_NP),
             "text_rank": gauges.effective_rank(text_NP),
             "uniformity": gauges.uniformity(audio_NP),
@@ -65,21 +73,47 @@ class Gauges:
             found |= _retrieval(audio_NP.cpu(), text_NP.cpu(), group_N, finding_N)
         return found
 
-    def collapse(self, line: Mapping[str, float]) -> str | None:
-        """A sentence if a projection has fallen into few directions that say nothing.
+    def begin(self, model: Aligner) -> None:
+        """Measure before training."""
+        if self._ids:
+            self.measure(model, "the start")
+            self.start = {name: rank for name, (rank, _, _) in self._seen.items()}
 
-        Agreement is with the teacher's own vectors: two heads can agree on anything.
+    def collapse(self) -> str | None:
+        """A sentence if projections have fallen into few directions that say nothing.
+
+        One group of a few findings may; more than half of all held-out pairs may not.
         """
-        told = self._recipe.stop_on_collapse and self._recipe.alignment_weight > 0
-        if not told or "teacher_cka" not in self.start:
+        if not self._recipe.stop_on_collapse or self._recipe.alignment_weight == 0:
             return None
-        for name, rank in (("sounds", "audio_rank"), ("reports", "text_rank")):
-            seen = gauges.collapse(
-                name, line[rank], self.start[rank], len(self._ids), line["teacher_cka"]
-            )
+        fallen: dict[str, list[str]] = {"sounds": [], "reports": []}
+        pairs = dict.fromkeys(fallen, 0)
+        for name, (rank, count, cka) in self._seen.items():
+            seen = gauges.collapse(name, rank, self.start.get(name, 0.0), count, cka)
             if seen.wrong:
-                return f"epoch {line['epoch']:.0f}, {seen.sentence}"
+                side = name.partition(" ")[0]
+                fallen[side].append(seen.sentence)
+                pairs[side] += count
+        for side, sentences in fallen.items():
+            if 2 * pairs[side] > len(self._ids):
+                return "; ".join(sentences[:3])
         return None
+
+    def _look(self, audio_NP: Tensor, text_NP: Tensor) -> None:
+        for group, rows in self._rows.items():
+            audio, text = audio_NP[rows], text_NP[rows]
+            cka = gauges.alignment(audio, text)
+            for side, own in (("sounds", audio), ("reports", text)):
+                rank = gauges.effective_rank(own)
+                self._seen[f"{side} of {group}"] = (rank, len(own), cka)
+
+    def _by_group(self, audio_NP: Tensor, text_NX: Tensor) -> float:
+        """Debiased CKA, mean over groups by their pairs."""
+        total = sum(
+            (r.stop - r.start) * gauges.alignment(audio_NP[r], text_NX[r])
+            for r in self._rows.values()
+        )
+        return total / len(self._ids)
 
     def in_words(self, line: Mapping[str, float]) -> str:
         """For the epoch's line."""
@@ -101,15 +135,6 @@ class Gauges:
             seeds = torch.from_numpy(seed_B).to(device)
             total += len(ids) * float(model.encoder.self_supervised_loss(mel_BTM, seeds))
         return total / len(self._ids)
-
-
-def _by_group(audio_NP: Tensor, text_NP: Tensor, group_N: Tensor) -> float:
-    """Debiased CKA, mean over groups by their pairs."""
-    total = 0.0
-    for group in group_N.unique():
-        own = group_N == group
-        total += int(own.sum()) * gauges.alignment(audio_NP[own], text_NP[own])
-    return total / len(group_N)
 
 
 def _retrieval(

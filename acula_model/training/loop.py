@@ -141,7 +141,7 @@ class _Run:
         found = state.load(self.folder / state.STATE, self.key, self.trainer.device)
         if found is None:
             if ranks.rank() == 0:
-                self.gauges.start = self.gauges.measure(self.trainer.model, "the start")
+                self.gauges.begin(self.trainer.model)
             return
         self.trainer.load(found["trainer"])
         self.history, self.best = found["history"], found["best"]
@@ -160,7 +160,7 @@ class _Run:
             self.sums, self.steps_done = dict.fromkeys(LOSSES, 0.0), 0
             self.save()
             self.said.epoch(line, self.trainer.done, self._in_words(line))
-            collapsed = ranks.rank() == 0 and self.gauges.collapse(line)
+            collapsed = ranks.rank() == 0 and self.gauges.collapse()
             if ranks.any_of(bool(collapsed), self.trainer.device):
                 raise TrainingError(collapsed or "training collapsed; see the first process")
 
@@ -291,13 +291,21 @@ class _Run:
 
 @contextmanager
 def _stoppable() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets; the run then ends after the step it is in."""
+    """An event that SIGTERM or the first Ctrl-C sets; the run then ends after the step it is in."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+
+    def stop(number: int, _: Any) -> None:
+        stopped.set()
+        signal.signal(number, before[signal.Signals(number)])  # a second one ends it at once
+
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield stopped
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

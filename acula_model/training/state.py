@@ -51,8 +51,9 @@ def load(path: Path, key: str, device: str) -> dict[str, Any] | None:
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
+        why = str(error).partition("\n")[0]
         raise TrainingError(
-            f"{path} cannot be read ({error}): delete it to start this run over"
+            f"{path} cannot be read ({why}): delete it to start this run over"
         ) from error
     if state.get("key") != key:
         raise TrainingError(

@@ -34,10 +34,14 @@ class Trainer:
         self.recipe, self.device, self.steps, self.done = recipe, device, steps, 0
         self.model = model.to(device)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        temperature = list(model.loss.parameters())
+        weights = [p for p in self.parameters if not any(p is t for t in temperature)]
         self.optimizer = torch.optim.AdamW(
-            self.parameters,
+            [
+                {"params": weights, "weight_decay": recipe.weight_decay},
+                {"params": temperature, "weight_decay": 0.0},
+            ],
             lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
             fused=device.startswith("cuda"),
         )
         self.queue = PairQueue(recipe.queue) if recipe.queue else None

@@ -4,7 +4,6 @@ import subprocess
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster import DagsterPipesExecutionError
 
 from acula_model.training import job
 
@@ -22,7 +21,10 @@ def through_pipes(
             invocation = client.run(
                 context=context, command=list(arguments), env=job.environment(arguments)
             )
-        except DagsterPipesExecutionError as error:
+        except Exception as error:
+            # Dagster exports no name for a process that failed.
+            if type(error).__name__ != "DagsterPipesExecutionError":
+                raise
             raise subprocess.CalledProcessError(1, list(arguments)) from error
         if invocation.get_results(implicit_materializations=False):
             raise RuntimeError("the training process reported a materialisation of its own")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.doctor.fingerprint import DUPLICATE, STEP, VOID, Words, agreement
+from pipeline.doctor.fingerprint import DUPLICATE, LEAD, STEP, VOID, Words, agreement, peak
 
 # Keys sorted at a time: some 0.8 GB at the peak. A large corpus takes several passes.
 KEYS_AT_ONCE = 8_000_000
@@ -70,22 +70,22 @@ def near_duplicates(
     kept.clear()
     group = _Union(len(names))
     found: list[Match] = []
+    strangers: set[tuple[int, int]] = set()
     passes = 1 + 2 * len(words) // keys_at_once
     for turn in range(passes):
         for one, other, offset in _candidates(words, starts, turn, passes):
-            if group.find(one) == group.find(other):
+            if group.find(one) == group.find(other) or (one, other) in strangers:
                 continue
             a, b = (words[starts[i] : starts[i + 1]] for i in (one, other))
-            similarity, frames = agreement(a, b, offset)
-            if similarity >= DUPLICATE:
-                group.join(one, other)
-                match = Match(
-                    one=names[one],
-                    other=names[other],
-                    similarity=round(similarity, 4),
-                    frames=frames,
-                )
-                found.append(match)
+            if agreement(a, b, offset)[0] < DUPLICATE:
+                continue
+            similarity, lead, frames = peak(a, b)  # all alignments: only where one is promising
+            if lead < LEAD:
+                strangers.add((one, other))
+                continue
+            group.join(one, other)
+            names_of = {"one": names[one], "other": names[other]}
+            found.append(Match(**names_of, similarity=round(similarity, 4), frames=frames))
     return _groups(names, group, found)
 
 

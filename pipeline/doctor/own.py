@@ -121,7 +121,7 @@ def _split(
     sources = {"side": "fold", "label": label, "person": "person_id", "proxy": "person_id by proxy"}
     return Split(
         name=f"{task} {variant}",
-        rows=pd.DataFrame(table).astype(object),
+        rows=pd.DataFrame(table, dtype=object),
         shown=shown,
         sources=sources,
         exact=True,

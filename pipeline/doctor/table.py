@@ -1,11 +1,9 @@
-"""csv, tsv or parquet, one file or one per side -> a Split: one row per recording and side."""
+"""A table of text and what the caller says about it -> a Split: a row per recording and side."""
 
-import csv
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,9 +61,13 @@ class Split:
 
     def column(self, role: str) -> list[str | None] | None:
         """Values of a role, or None where no row has one."""
-        if role not in self.rows or self.rows[role].isna().all():
+        if role not in self.rows:
             return None
-        return [None if pd.isna(v) else str(v) for v in self.rows[role]]
+        values = self.rows[role].to_numpy(object)
+        silent = pd.isna(values)
+        if silent.all():
+            return None
+        return [None if s else v for v, s in zip(values.tolist(), silent.tolist(), strict=True)]
 
     def keys(self, role: str) -> npt.NDArray[np.int64] | None:
         """Equal numbers for equal ids of a role, however written; -1 where there is none."""
@@ -76,13 +78,13 @@ class Split:
         codes, _ = pd.factorize(np.array([spelled.get(v or "") for v in values], object))
         return codes.astype(np.int64)
 
-    @property
+    @cached_property
     def sides(self) -> list[str]:
         order = {"train": 0, "val": 1, "test": 2}
         return sorted(set(self.rows["side"]), key=lambda s: (order.get(s, 3), s))
 
     def on(self, side: str) -> Mask:
-        return (self.rows["side"] == side).to_numpy(bool)
+        return self.rows["side"].to_numpy(object) == side
 
     def turns(self) -> Iterator[tuple[Mask, Mask]]:
         """What is tested and what a model may have seen for it: once, or once per fold."""
@@ -99,77 +101,6 @@ class Split:
         """What the tested side is called."""
         named = [s for s in ("train", "val", "test") if s in self.sides]
         return named[-1] if len(named) >= 2 else "each fold"
-
-
-def load(sources: Sequence[str], choices: Choices) -> Split:
-    """Read one table, or one per side written ``train=a.csv test=b.csv``.
-
-    Raises:
-        SplitError: With one sentence on what to do.
-    """
-    named = [_named(s) for s in sources]
-    if len(named) > 1 and not all(side for side, _ in named):
-        raise SplitError("name the side of each file: train=a.csv test=b.csv")
-    tables = [(side, _read(path)) for side, path in named]
-    if named[0][0] is None:
-        return build(Path(sources[0]).name, tables[0][1], choices)
-    whole = pd.concat([t.assign(**{_SIDE: side}) for side, t in tables], ignore_index=True)
-    roles = {**choices.roles, "side": _SIDE}
-    name = " ".join(f"{side}={path.name}" for side, path in named)
-    return build(name, whole, Choices(**{**vars(choices), "roles": roles}))
-
-
-_SIDE = "side by file"
-
-
-def _named(source: str) -> tuple[str | None, Path]:
-    side, equals, path = source.partition("=")
-    if equals and not Path(source).exists():
-        return side, Path(path)
-    return None, Path(source)
-
-
-def _read(path: Path) -> pd.DataFrame:
-    """A table of text; cells that say nothing are empty."""
-    if not path.is_file():
-        raise SplitError(
-            f"{path} is no file; give a csv, tsv or parquet, or a task such as icbhi/copd"
-        )
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            table = pd.read_parquet(path)
-            text = table.astype(object).where(table.notna(), "").map(str)
-            return _checked(path, [str(c) for c in table.columns], text)
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            first = lines.readline()
-            lines.seek(0)
-            mark = max(",;\t|", key=first.count)
-            cells = [row for row in csv.reader(lines, delimiter=mark) if row]
-    except UnicodeDecodeError as error:
-        raise SplitError(f"{path} is not UTF-8 text; save it as UTF-8 csv") from error
-    except (ValueError, csv.Error, OSError) as error:  # parser errors of pandas and pyarrow, too
-        raise SplitError(f"{path} cannot be read as a table: {_line(error)}") from error
-    header, rows = (cells[0], cells[1:]) if cells else ([], [])
-    odd = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
-    if odd is not None:
-        found = f"row {odd + 2} has {len(rows[odd])} cells and the header {len(header)}"
-        raise SplitError(f"{path} cannot be read as a table: {found}")
-    return _checked(path, header, pd.DataFrame(rows, columns=range(len(header)), dtype=str))
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
-
-
-def _checked(path: Path, header: list[str], table: pd.DataFrame) -> pd.DataFrame:
-    header = [h.strip() or f"column {i + 1}" for i, h in enumerate(header)]
-    if not header or table.empty:
-        raise SplitError(
-            f"{path} has no rows; give a table with a header and one row per recording"
-        )
-    if twice := [name for name, n in Counter(header).items() if n > 1]:
-        raise SplitError(f"{path} has two columns called {listed(twice)}; rename one of them")
-    return table.set_axis(header, axis=1)
 
 
 def build(name: str, table: pd.DataFrame, choices: Choices) -> Split:
@@ -241,9 +172,10 @@ def _sided(
     return table.reset_index(drop=True)
 
 
-def _text(values: "pd.Series[Any]") -> list[str | None]:
-    said = {v: None if columns.missing(v) else v.strip() for v in set(values)}
-    return [said[v] for v in values]
+def _text(values: "pd.Series[Any]") -> npt.NDArray[np.object_]:
+    cells = values.to_numpy(object).tolist()
+    said = {v: None if columns.missing(v) else v.strip() for v in set(cells)}
+    return np.array([said[v] for v in cells], object)
 
 
 def _persons(rows: pd.DataFrame, pattern: str) -> list[str | None]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from acula_model import model_card
+from acula_model.evaluation.score import Score
 from pipeline.manifest import Manifest
-from pipeline.steps import store
+from pipeline.steps import score_files
 
 
 def write(
@@ -55,27 +56,30 @@ def corpora(
 
 
 def _results(scores: Path, baseline: Path) -> list[model_card.Result]:
-    before, floor = (_auroc(baseline / kind) for kind in ("encoder", "shortcut"))
+    before, floor = (
+        {s.task: s.value for s in _clean(baseline / kind)} for kind in ("encoder", "shortcut")
+    )
     return [
         model_card.Result(
-            task=row["task"],
-            auroc=row["auroc"],
-            low=row["low"],
-            high=row["high"],
-            before=before.get(row["task"]),
-            floor=floor.get(row["task"]),
-            reason=row["reason"],
+            task=score.task,
+            metric=score.metric.upper(),
+            value=score.value,
+            low=score.low,
+            high=score.high,
+            before=before.get(score.task),
+            floor=floor.get(score.task),
+            reason=score.reason,
         )
-        for row in _clean(scores)
+        for score in _clean(scores)
     ]
 
 
-def _auroc(folder: Path) -> dict[str, float | None]:
-    return {row["task"]: row["auroc"] for row in _clean(folder)}
-
-
-def _clean(folder: Path) -> list[dict[str, Any]]:
-    """Rows of the variant that shares no person."""
-    path = folder / "scores.parquet"
-    rows = store.read_table(path).to_pylist() if path.is_file() else []
-    return [r for r in rows if r["variant"] == "subject_clean"]
+def _clean(folder: Path) -> list[Score]:
+    """Default scores of the variant that shares no person."""
+    if not (folder / "scores.parquet").is_file():
+        return []
+    return [
+        s
+        for s in score_files.scores(folder)
+        if (s.variant, s.protocol) == ("subject_clean", "default")
+    ]

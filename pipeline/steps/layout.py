@@ -109,6 +109,11 @@ class Corpus:
         return self.data_root / "mels"
 
     @property
+    def recording_embeddings(self) -> Path:
+        """Vectors of probed recordings, by encoder."""
+        return self.data_root / "recording_embeddings"
+
+    @property
     def teachers(self) -> Path:
         return self.data_root / "report_embeddings"
 

@@ -42,11 +42,23 @@ def code_version(*modules: HasSource) -> str:
     return hashlib.sha256(b"\0".join(sources)).hexdigest()[:16]
 
 
-def package_version(package: HasSource, *modules: HasSource) -> str:
-    """Hash of all sources of a package, and of further modules."""
-    sources = sorted(Path(str(package.__file__)).parent.rglob("*.py"))
+def package_version(package: HasSource, *modules: HasSource, without: Sequence[str] = ()) -> str:
+    """Hash of all sources of a package, and of further modules.
+
+    Args:
+        package: Its folder.
+        modules: Further ones.
+        without: Files of the package that do not count, or folders (with a slash at the end).
+    """
+    root = Path(str(package.__file__)).parent
+    found = sorted(p for p in root.rglob("*.py"))
+    sources = [p for p in found if not _among(p.relative_to(root).as_posix(), without)]
     digests = [hashlib.sha256(p.read_bytes()).hexdigest() for p in sources]
     return digest([digests, code_version(*modules)])
+
+
+def _among(path: str, names: Sequence[str]) -> bool:
+    return any(path.startswith(n) if n.endswith("/") else path == n for n in names)
 
 
 @contextmanager

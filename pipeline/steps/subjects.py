@@ -238,9 +238,7 @@ def _facts(
         **{f"persons_{side}": count(side) for side in ("train", "val", "test")},
         "task_rows": len(built.rows),
         "tasks": sizes,
-        "shared_persons": {
-            k: len(s[True] & s[False]) for k, s in sides.items() if s[True] & s[False]
-        },
+        "shared_persons": {key: number for key, number in shared.items() if number},
         "notes": notes,
         "not_run": not_run,
     }

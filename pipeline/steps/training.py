@@ -6,20 +6,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 import acula_model
-from acula_model import checkpoint, encoders, features, hub, mels, probe
+from acula_model import checkpoint, encoders, hub, mels
 from acula_model.recipes import Recipe
-from acula_model.training import job, ranks
+from acula_model.training import job
 from acula_model.training.model import Aligner
 from pipeline import findings
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import card, embeddings, layout, pairs, score_files, shortcuts, store
+from pipeline.steps import card, embeddings, layout, pairs, probing, shortcuts, store
 
 Progress = Callable[[str], None]
+# Of acula_model, what no weight depends on: a new score must not train again.
+_AFTER_TRAINING = ("evaluation/", "cli.py", "model.py", "model_card.py", "embedding.py")
 
 
 def baseline(
@@ -30,24 +29,21 @@ def baseline(
 ) -> store.Outcome:
     """Probe the encoder as it is before alignment, and metadata that hear no sound."""
     corpus = layout.Corpus(settings.data_root)
-    inputs = _inputs(corpus, manifests, settings) | {
+    inputs = _scored(corpus, manifests, settings) | {
         "encoder": _encoder(recipe),
-        "shortcuts": store.code_version(shortcuts),
+        "code": [_weights_code(), probing.code(), store.code_version(shortcuts, findings)],
     }
     place = baseline_folder(settings, recipe)
 
     def work() -> tuple[str, dict[str, Any]]:
-        rows = _probed(_table(corpus, "task_rows"), settings)
-        by_case = _by_case(settings, manifests)
         model = Aligner(recipe, text_width=1).encoder
-        windows = mels.load(corpus.shards, corpus.mels, model.front_end, progress)
-        _probe(model, windows, rows, by_case, place / "encoder")
-        heard_nothing = shortcuts.features(
-            _table(corpus, "pairs"), _findings(corpus, settings), manifests
+        vectors = probing.recording_vectors(settings, model, place.name, progress)
+        facts = probing.score(vectors, settings, manifests, place / "encoder", progress=progress)
+        silent = shortcuts.table(settings, manifests)
+        floor = probing.score(
+            silent, settings, manifests, place / "shortcut", "shortcut", ("default",), progress
         )
-        score_files.write(place / "shortcut", *probe.run(heard_nothing, rows, by_case))
-        facts = _summary(place / "encoder")
-        return store.digest([facts, _summary(place / "shortcut")]), facts
+        return store.digest([facts, floor]), facts
 
     outputs = [place / kind / "scores.parquet" for kind in ("encoder", "shortcut")]
     return store.cached(place / "stamp.json", inputs, outputs, work)
@@ -87,14 +83,44 @@ def align(
         TrainingError: Training failed; says why.
     """
     corpus = layout.Corpus(settings.data_root)
-    inputs = _training_inputs(corpus, settings, recipe, manifests)
     place = run_folder(settings, recipe, manifests)
+    trained = _train(settings, recipe, manifests, place, progress, launch)
+    inputs = _scored(corpus, manifests, settings) | {
+        "trained": trained.version,
+        "code": [probing.code(), store.code_version(card)],
+    }
+
+    def work() -> tuple[str, dict[str, Any]]:
+        encoder = checkpoint.load(place / "checkpoint").encoder
+        vectors = probing.recording_vectors(settings, encoder, place.name, progress)
+        found = probing.score(vectors, settings, manifests, place / "scores", progress=progress)
+        before = baseline_folder(settings, recipe)
+        made_up = any(settings.archive_of(d) == "sample" for d in settings.alignment)
+        rows = _table(corpus, "pairs")
+        card.write(place / "checkpoint", rows, manifests, place / "scores", before, made_up)
+        facts = found | trained.facts
+        return store.digest(facts), facts
+
+    outputs = [place / "scores" / "scores.parquet", place / "checkpoint"]
+    return store.cached(place / "stamp.json", inputs, outputs, work)
+
+
+def _train(
+    settings: Settings,
+    recipe: Recipe,
+    manifests: Mapping[str, Manifest],
+    place: Path,
+    progress: Progress,
+    launch: job.Launch,
+) -> store.Outcome:
+    corpus = layout.Corpus(settings.data_root)
+    inputs = _training_inputs(corpus, settings, recipe, manifests)
 
     def work() -> tuple[str, dict[str, Any]]:
         rows, tasks = _table(corpus, "pairs"), _table(corpus, "task_rows")
         pairs.assert_no_leakage(rows, tasks)
         front_end = encoders.build(recipe.encoder, **recipe.encoder_config).front_end
-        windows = mels.load(corpus.shards, corpus.mels, front_end, progress)
+        mels.load(corpus.shards, corpus.mels, front_end, progress)
         result = job.run(
             job.Job(
                 recipe=recipe,
@@ -115,21 +141,16 @@ def align(
             launch,
         )
         store.write_json(place / "history.json", result.history)
-        encoder = checkpoint.load(result.folder).encoder
-        _probe(encoder, windows, tasks, _by_case(settings, manifests), place / "scores")
-        before = baseline_folder(settings, recipe)
-        made_up = any(settings.archive_of(d) == "sample" for d in settings.alignment)
-        card.write(result.folder, rows, manifests, place / "scores", before, made_up)
-        facts = _summary(place / "scores") | {
+        config = json.loads((result.folder / checkpoint.CONFIG).read_text())
+        return config["sha256"][:16], {
             "run": place.name,
             "best_epoch": result.best_epoch,
             "held_out_cka": result.history[result.best_epoch - 1]["held_out_cka"],
             "epochs": len(result.history),
         }
-        return store.digest(facts), facts
 
-    outputs = [place / "scores" / "scores.parquet", place / "checkpoint"]
-    return store.cached(place / "stamp.json", inputs, outputs, work)
+    outputs = [place / "checkpoint", place / "history.json"]
+    return store.cached(place / "trained.json", inputs, outputs, work)
 
 
 def _only_heard(recipe: Recipe, rows: list[dict[str, Any]]) -> list[str]:
@@ -152,99 +173,44 @@ def _encoder(recipe: Recipe) -> list[Any]:
     return [recipe.encoder, recipe.encoder_config, recipe.weights, content, recipe.seed]
 
 
-def code() -> str:
-    """Version of everything that decides a score, given its inputs."""
+def _weights_code() -> str:
+    """Version of everything that decides weights and embeddings, given their inputs."""
     return store.package_version(
-        acula_model, embeddings, findings, pairs, score_files, shortcuts, sys.modules[__name__]
+        acula_model, embeddings, pairs, sys.modules[__name__], without=_AFTER_TRAINING
     )
 
 
-def _inputs(
+def _scored(
     corpus: layout.Corpus, manifests: Mapping[str, Manifest], settings: Settings
 ) -> dict[str, Any]:
-    shards = store.version_at(corpus.stamp("shards"))
+    """What scores depend on besides the encoder."""
     made_of = json.loads(corpus.stamp("subjects").read_text())["inputs"]["recordings"]
     if set(made_of) != set(settings.evaluated):
         raise ValueError(
-            f"the shards were made of {', '.join(sorted(made_of))}, the settings name "
+            f"the tasks were made of {', '.join(sorted(made_of))}, the settings name "
             f"{', '.join(settings.evaluated)}: run `dagster asset materialize --select "
             "'*train_alignment'` first"
         )
     return {
-        "shards": shards,
+        "shards": store.version_at(corpus.stamp("shards")),
         "subjects": store.version_at(corpus.stamp("subjects")),
-        "by_case": _by_case(settings, manifests),
-        "code": code(),
+        "tasks": {t: repr(task) for t, task in probing.tasks(manifests).items()},
     }
 
 
 def _training_inputs(
     corpus: layout.Corpus, settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]
 ) -> dict[str, Any]:
-    return _inputs(corpus, manifests, settings) | {
+    _scored(corpus, manifests, settings)  # the same refusal of other datasets
+    return {
+        "shards": store.version_at(corpus.stamp("shards")),
+        "subjects": store.version_at(corpus.stamp("subjects")),
         "recipe": recipe.key,
         "encoder": _encoder(recipe),
         "vectors": store.version_at(embeddings.folder(settings, recipe) / "stamp.json"),
+        "code": _weights_code(),
     }
-
-
-def _probed(task_rows: list[dict[str, Any]], settings: Settings) -> list[dict[str, Any]]:
-    """Rows of the tasks whose recordings are in the shards; all of them are binary."""
-    return [r for r in task_rows if r["task"].partition("/")[0] in settings.alignment]
-
-
-def _by_case(settings: Settings, manifests: Mapping[str, Manifest]) -> list[str]:
-    return [
-        f"{d}/{name}"
-        for d in settings.alignment
-        for name, task in manifests[d].tasks.items()
-        if task.aggregate == "case"
-    ]
 
 
 def _table(corpus: layout.Corpus, name: str) -> list[dict[str, Any]]:
     return store.read_table(corpus.table(name)).to_pylist()
-
-
-def _findings(corpus: layout.Corpus, settings: Settings) -> dict[str, Any]:
-    """recording id -> findings, of every recording."""
-    found: dict[str, Any] = {}
-    for dataset in settings.alignment:
-        path = corpus.dataset(dataset).recordings
-        for row in store.read_table(path, ["recording_id", "findings"]).to_pylist():
-            found[row["recording_id"]] = json.loads(row["findings"])
-    return found
-
-
-def _probe(
-    encoder: Any,
-    windows: mels.Mels,
-    task_rows: list[dict[str, Any]],
-    by_case: list[str],
-    place: Path,
-) -> None:
-    wanted = {r["recording_id"] for r in task_rows}
-    ids = [i for i, m in windows.meta.items() if m["recording_id"] in wanted]
-    vectors = features.embed(encoder.to(ranks.pick("auto")), windows, ids)
-    found = {windows.meta[i]["recording_id"]: v for i, v in vectors.items()}
-    place.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        place / "embeddings.npz",
-        ids=np.array(list(found)),
-        vectors=np.stack(list(found.values())),
-        about=np.array(json.dumps(encoder.description)),  # weights, front end, window policy
-    )
-    score_files.write(place, *probe.run(found, task_rows, by_case))
-
-
-def _summary(place: Path) -> dict[str, Any]:
-    scores = pd.read_parquet(place / "scores.parquet")
-    clean = scores[(scores["variant"] == "subject_clean") & scores["auroc"].notna()]
-    return {
-        "mean_auroc": round(float(clean["auroc"].mean()), 4) if len(clean) else None,
-        "tasks_run": len(clean),
-        "auroc": {
-            t: round(float(a), 4) for t, a in zip(clean["task"], clean["auroc"], strict=True)
-        },
-        "not_run": {f"{r.task} {r.variant}": r.reason for r in scores.itertuples() if r.reason},
-    }

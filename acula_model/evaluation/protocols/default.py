@@ -119,7 +119,8 @@ def _logistic(
     """[A, T, N, C] probabilities of the tested, and whether the first target's fits converged.
 
     Balanced weights move a logistic model's log odds by the log of the weights and nothing
-    else, so taking them off again gives probabilities at the class shares of train.
+    else, so taking them off again gives probabilities at the class shares of train. The penalty
+    is chosen for ranking, so a strong one leaves them closer to those shares than they should be.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
