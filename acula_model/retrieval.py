@@ -86,7 +86,48 @@ def blocks(count: int) -> Iterator[slice]:
         yield slice(first, min(count, first + step))
 
 
-def _direction(query_NP: Tensor, key_NP: Tensor, finding_N: Tensor, group_N: Tensor) -> Direction:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ranked:
+    """What stands before the nearest hit of each query, [N] each.
+
+    Attributes:
+        before: Candidates that are certainly nearer.
+        misses: Candidates as near as that hit which are none.
+        hits: Hits as near, itself included; they and the misses are in random order.
+    """
+
+    before: Tensor
+    misses: Tensor
+    hits: Tensor
+
+    def within(self, k: int) -> Tensor:
+        """[N]: chance of a hit among the first k."""
+        none_N = torch.ones_like(self.before)
+        for drawn in range(k):
+            misses_N = (self.misses - drawn).clamp_min(0)
+            left_N = misses_N / (self.misses + self.hits - drawn).clamp_min(1)
+            none_N = torch.where(self.before + drawn < k, none_N * left_N, none_N)
+        return 1 - none_N
+
+    def rank(self) -> Tensor:
+        """[N]: expected rank of the first hit, from 1."""
+        return self.before + 1 + self.misses / (self.hits + 1)
+
+
+def ranked(
+    query_NP: Tensor, key_NP: Tensor, finding_N: Tensor, group_N: Tensor
+) -> tuple[Ranked, Ranked, Tensor]:
+    """Where each query finds a hit, where a random order would, and which queries say something.
+
+    Args:
+        query_NP: Unit rows.
+        key_NP: Unit rows of their partners.
+        finding_N: As in ``retrieval``.
+        group_N: As in ``retrieval``.
+
+    Returns:
+        Two of the M queries that have a candidate which is no hit, and those as a mask [N].
+    """
     # Before the loop: small results between large passing blocks would keep the heap from
     # shrinking (1.2 GB for 20,000 pairs).
     counts_5N = torch.zeros(5, len(query_NP), device=query_NP.device, dtype=torch.int64)
@@ -103,32 +144,21 @@ def _direction(query_NP: Tensor, key_NP: Tensor, finding_N: Tensor, group_N: Ten
             ties = level.count_nonzero(1) - before - tied_hits
             counts = torch.stack([before, ties, tied_hits, len(members) - hits, hits])
             counts_5N[:, members[rows]] = counts
-    before, ties, tied_hits, misses, hits = counts_5N.double()
-    some = misses > 0  # nothing can be confused in a group of equal findings
-    before, ties, tied_hits = before[some], ties[some], tied_hits[some]
-    nothing = torch.zeros_like(before)
-    seen, chance = (before, ties, tied_hits), (nothing, misses[some], hits[some])
+    some_N = counts_5N[3] > 0  # nothing can be confused in a group of equal findings
+    before, ties, tied_hits, misses, hits = counts_5N[:, some_N].double()
+    seen = Ranked(before=before, misses=ties, hits=tied_hits)
+    return seen, Ranked(before=torch.zeros_like(before), misses=misses, hits=hits), some_N
+
+
+def _direction(query_NP: Tensor, key_NP: Tensor, finding_N: Tensor, group_N: Tensor) -> Direction:
+    seen, chance, some_N = ranked(query_NP, key_NP, finding_N, group_N)
     return Direction(
-        queries=int(some.sum()),
-        recall={k: float(_hit_within(k, *seen).mean()) for k in CUTS},
-        median_rank=_median(_rank(*seen)),
-        chance={k: float(_hit_within(k, *chance).mean()) for k in CUTS},
-        chance_rank=_median(_rank(*chance)),
+        queries=int(some_N.sum()),
+        recall={k: float(seen.within(k).mean()) for k in CUTS},
+        median_rank=_median(seen.rank()),
+        chance={k: float(chance.within(k).mean()) for k in CUTS},
+        chance_rank=_median(chance.rank()),
     )
-
-
-def _hit_within(k: int, before_N: Tensor, miss_N: Tensor, hit_N: Tensor) -> Tensor:
-    """Chance of a hit among the first k: ``before``, then misses and hits in random order."""
-    none_N = torch.ones_like(before_N)
-    for drawn in range(k):
-        left_N = (miss_N - drawn).clamp_min(0) / (miss_N + hit_N - drawn).clamp_min(1)
-        none_N = torch.where(before_N + drawn < k, none_N * left_N, none_N)
-    return 1 - none_N
-
-
-def _rank(before_N: Tensor, miss_N: Tensor, hit_N: Tensor) -> Tensor:
-    """Expected rank of the first hit, where misses and hits are in random order."""
-    return before_N + 1 + miss_N / (hit_N + 1)
 
 
 def _median(x_N: Tensor) -> float:

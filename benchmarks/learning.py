@@ -1,12 +1,16 @@
 """Does alignment learn which report belongs to which sound? A table over arms and seeds.
 
 On a fresh sample corpus (a seed that nothing was tuned on) and the tasks declared in the
-manifests, each arm trains the demo recipe from several seeds and is probed:
+manifests, each arm trains the sample recipe from several seeds and is probed:
 
-    before     the encoder as initialised
-    masked     masked modelling alone
-    shuffled   alignment with reports shuffled within dataset and modality
-    aligned    alignment with the true reports
+    before            the encoder as initialised
+    masked_only       masked modelling alone
+    shuffled_reports  alignment with reports shuffled within dataset and modality
+    random_text       a random vector for every report in place of the teacher's
+    bag_of_words      which words occur, in place of the teacher's
+    release_cov       the published release's loss, which ignores the pairing
+    infonce           the contrastive loss with several positives
+    aligned           debiased CKA with the true reports: the recipe as it is
 
 Printed: mean AUROC of each arm, and aligned minus each other arm with the 95 % interval of
 the difference, paired over test persons (the same persons are drawn for both arms).
@@ -23,14 +27,34 @@ from typing import Any
 
 import numpy as np
 
-from acula_model import metrics
-from acula_model.recipes import SAMPLE, Recipe
+from acula_model import recipes
+from acula_model.evaluation import run as evaluate
+from acula_model.evaluation.intervals import Scored, mean_difference
+from acula_model.recipes import Recipe
 from pipeline import pool
 from pipeline import settings as configuration
 from pipeline.manifest import load_all
 from pipeline.steps import archive, layout, pairs, recordings, report_table, shards, store, subjects
 
-ARMS = ("before", "masked", "shuffled", "aligned")
+ARMS = (
+    "before",
+    "masked_only",
+    "shuffled_reports",
+    "random_text",
+    "bag_of_words",
+    "release_cov",
+    "infonce",
+    "aligned",
+)
+# The same question asked of fewer recordings of a dataset: once in a mean is enough.
+ASKED_AGAIN = ("icbhi/copd_meditron", "zchsound/symptomatic_clean", "zchsound/symptomatic_noise")
+
+
+def arm_recipe(arm: str, seed: int, base: str = "sample") -> Recipe:
+    """The recipe of an arm, which is a change of the sample recipe."""
+    changed = arm if arm in recipes.CHANGES else ""
+    recipe = recipes.named(f"{base}+{changed}" if changed else base)
+    return dataclasses.replace(recipe, seed=seed, name=f"{arm}-{seed}")
 
 
 def corpus(data_root: Path, seed: int, scale: float) -> configuration.Settings:
@@ -52,74 +76,70 @@ def corpus(data_root: Path, seed: int, scale: float) -> configuration.Settings:
     subjects.decide(settings, manifests)
     pairs.join(settings)
     shards.write(settings, manifests)
-    embeddings.embed(settings, SAMPLE)
+    for recipe in {r.teacher: r for r in (arm_recipe(arm, 0) for arm in ARMS)}.values():
+        embeddings.embed(settings, recipe)
     return settings
 
 
-def arm_recipe(arm: str, seed: int) -> Recipe:
-    """The demo recipe, changed for one arm."""
-    changes: dict[str, Any] = {
-        "before": {"epochs": 0},
-        "masked": {"alignment_weight": 0.0},
-        "shuffled": {"shuffle_reports": True},
-        "aligned": {},
-    }[arm]
-    return dataclasses.replace(SAMPLE, seed=seed, name=f"{arm}-{seed}", **changes)
-
-
-def train_arm(arm: str, seed: int, settings: configuration.Settings) -> tuple[str, int, list[Any]]:
+def train_arm(
+    arm: str, seed: int, settings: configuration.Settings, base: str
+) -> tuple[str, int, list[Any]]:
     """Train and probe one arm from one seed; runs in a worker with one thread."""
     import torch
 
-    from acula_model import features, mels, probe, train
-    from pipeline.steps import embeddings, training
+    from acula_model import checkpoint, features, mels
+    from acula_model.teachers import vectors
+    from acula_model.training import loop
+    from acula_model.training.model import Aligner
+    from pipeline.steps import embeddings, probing, training
 
     torch.set_num_threads(1)
     place = layout.Corpus(settings.data_root)
     rows = store.read_table(place.table("pairs")).to_pylist()
+    everything = probing.task_rows(settings)
     tasks = [
         t
-        for t in store.read_table(place.table("task_rows")).to_pylist()
+        for t in everything
         if t["variant"] == "subject_clean"
+        and t["task"].partition("/")[0] in settings.alignment
+        and t["task"] not in ASKED_AGAIN
     ]
-    recipe = arm_recipe(arm, seed)
-    model = train.Aligner(recipe, text_width=1).encoder
-    windows = mels.load(place.shards, place.mels, model.front_end)
-    if recipe.epochs:
-        made_of = [recipe.key, store.version_at(place.stamp("shards")), training.code()]
-        folder = settings.data_root / "arms" / f"{recipe.name}-{store.digest(made_of)}"
-        result = train.align(
+    recipe = arm_recipe(arm, seed, base)
+    model = Aligner(recipe, text_width=1).encoder
+    source = mels.load(place.shards, place.mels, model.front_end)
+    if arm != "before":
+        made_of = [recipe.key, store.version_at(place.stamp("shards")), training.weights_code()]
+        given = loop.Given(
+            source=source,
+            vectors=vectors.read(embeddings.table(settings, recipe))[0],
+            aligned=[r["pair_id"] for r in rows if r["align"]],
+            gauge=embeddings.gauge_pairs(rows, everything),
+        )
+        result = loop.align(
             recipe,
-            windows,
-            embeddings.load(settings, SAMPLE),
-            [r["pair_id"] for r in rows if r["align"]],
-            embeddings.gauge_pairs(rows, tasks),
-            folder,
+            given,
+            settings.data_root / "arms" / f"{recipe.name}-{store.digest(made_of)}",
             lambda line: print(arm, seed, line),  # noqa: T201
         )
-        model = train.checkpoint.load(result.folder).encoder
+        model = checkpoint.load(result.folder).encoder
     wanted = {t["recording_id"] for t in tasks}
-    ids = [i for i, m in windows.meta.items() if m["recording_id"] in wanted]
-    vectors = features.embed(model, windows, ids)
-    found = {windows.meta[i]["recording_id"]: v for i, v in vectors.items()}
-    by_case = [
-        f"{d}/{n}"
-        for d, m in load_all().items()
-        for n, t in m.tasks.items()
-        if t.aggregate == "case"
-    ]
-    _, predictions = probe.run(found, tasks, by_case)
+    ids = [i for i, m in source.meta.items() if m["recording_id"] in wanted]
+    found = {
+        source.meta[i]["recording_id"]: v for i, v in features.embed(model, source, ids).items()
+    }
+    declared = probing.tasks({d: load_all()[d] for d in settings.alignment})
+    _, predictions = evaluate.run(found, tasks, declared, ("default",))
     return arm, seed, predictions
 
 
-def scored(predictions: list[Any]) -> dict[str, metrics.Scored]:
-    """Task -> scores of one arm and seed."""
+def scored(predictions: list[Any]) -> dict[str, Scored]:
+    """Task -> outputs of one arm and seed."""
     by_task: dict[str, list[Any]] = {}
     for p in predictions:
         by_task.setdefault(p.task, []).append(p)
     return {
-        task: metrics.Scored(
-            scores=np.array([p.score for p in own]),
+        task: Scored(
+            outputs=np.array([p.score for p in own]),
             labels=np.array([p.label for p in own]),
             persons=[p.person_id for p in own],
         )
@@ -128,31 +148,30 @@ def scored(predictions: list[Any]) -> dict[str, metrics.Scored]:
 
 
 def table(
-    data_root: Path, corpus_seed: int, seeds: int, scale: float, arms: Sequence[str] = ARMS
+    data_root: Path,
+    corpus_seed: int,
+    seeds: int,
+    scale: float,
+    arms: Sequence[str] = ARMS,
+    base: str = "sample",
 ) -> dict[str, Any]:
     """Make the corpus, train the arms, compare ``aligned`` with each other one."""
     settings = corpus(data_root, corpus_seed, scale)
-    jobs = [(arm, seed, settings) for seed in range(seeds) for arm in reversed(arms)]
-    found: dict[str, dict[str, list[metrics.Scored]]] = {arm: {} for arm in arms}
+    jobs = [(arm, seed, settings, base) for seed in range(seeds) for arm in reversed(arms)]
+    found: dict[str, dict[str, list[Scored]]] = {arm: {} for arm in arms}
     for arm, _, predictions in sorted(pool.run(train_arm, jobs), key=lambda r: r[:2]):
         for task, score in scored(predictions).items():
             found[arm].setdefault(task, []).append(score)
     tasks = sorted(found["aligned"])
-    mean_of = {
-        arm: {
-            t: float(np.mean([metrics.auroc_interval(s, draws=1).value for s in found[arm][t]]))
-            for t in tasks
-        }
-        for arm in arms
+    auroc = {
+        arm: {t: float(np.mean([s.value for s in found[arm][t]])) for t in tasks} for arm in arms
     }
     return {
         "tasks": tasks,
-        "mean_auroc": {
-            arm: round(float(np.mean(list(v.values()))), 4) for arm, v in mean_of.items()
-        },
-        "auroc": {t: {arm: round(mean_of[arm][t], 3) for arm in arms} for t in tasks},
+        "mean_auroc": {arm: round(float(np.mean(list(v.values()))), 4) for arm, v in auroc.items()},
+        "auroc": {t: {arm: round(auroc[arm][t], 3) for arm in arms} for t in tasks},
         "aligned_minus": {
-            arm: dataclasses.asdict(metrics.mean_difference(found["aligned"], found[arm]))
+            arm: dataclasses.asdict(mean_difference(found["aligned"], found[arm]))
             for arm in arms
             if arm != "aligned"
         },
@@ -162,14 +181,16 @@ def table(
 def show(result: dict[str, Any]) -> str:
     """The table as text."""
     arms = list(result["mean_auroc"])
-    lines = [f"{'task':28}" + "".join(f"{arm:>10}" for arm in arms)]
+    width = 2 + max(map(len, arms))
+    lines = [f"{'task':28}" + "".join(f"{arm:>{width}}" for arm in arms)]
     lines += [
-        f"{task:28}" + "".join(f"{row[arm]:10.3f}" for arm in arms)
+        f"{task:28}" + "".join(f"{row[arm]:{width}.3f}" for arm in arms)
         for task, row in result["auroc"].items()
     ]
-    lines.append(f"{'mean':28}" + "".join(f"{result['mean_auroc'][arm]:10.3f}" for arm in arms))
+    means = result["mean_auroc"]
+    lines.append(f"{'mean':28}" + "".join(f"{means[arm]:{width}.3f}" for arm in arms))
     lines += [
-        f"aligned - {arm:9} {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
+        f"aligned - {arm:16} {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
         for arm, d in result["aligned_minus"].items()
     ]
     return "\n".join(lines)
@@ -181,7 +202,9 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=2.0)
     parser.add_argument("--data", type=Path, required=True)
-    arguments = parser.parse_args()
-    made = table(arguments.data, arguments.corpus_seed, arguments.seeds, arguments.scale)
+    parser.add_argument("--arms", nargs="*", default=list(ARMS))
+    parser.add_argument("--base", default="sample", help="recipe that the arms change")
+    given = parser.parse_args()
+    made = table(given.data, given.corpus_seed, given.seeds, given.scale, given.arms, given.base)
     print(show(made))  # noqa: T201
-    (arguments.data / "learning.json").write_text(json.dumps(made, indent=1))
+    (given.data / "learning.json").write_text(json.dumps(made, indent=1))

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from acula_model.evaluation.task import Kind, Published
 from pipeline.records import Split
 from pipeline.sources import Strict
+from pipeline.vocabulary import Question
 
 Class = str | bool
 BINARY = ("negative", "positive")
@@ -78,6 +79,14 @@ class Task(Strict):
     published: Published | None = Field(
         None, description="how the published code trains its head, where this is such a task"
     )
+    question: Question | None = Field(
+        None, description="what it asks in the words of all datasets; a head may move between them"
+    )
+    prompts: dict[str, list[str]] = Field(
+        {},
+        description="class -> statements of it, by which it is recognised without a head; where "
+        "empty, the dataset's own report sentences, or the label's words",
+    )
 
     @model_validator(mode="after")
     def _has_the_classes_of_its_kind(self) -> "Task":
@@ -94,6 +103,10 @@ class Task(Strict):
         codes = [c for own in self.codes.values() for c in own]
         if twice := [c for i, c in enumerate(codes) if c in codes[:i]]:
             raise ValueError(f"{twice} cannot be in two classes")
+        if self.prompts and (
+            set(self.prompts) != set(self.codes) or not all(self.prompts.values())
+        ):
+            raise ValueError(f"prompts are of each class: {', '.join(self.codes) or 'none here'}")
         return self
 
     @model_validator(mode="after")

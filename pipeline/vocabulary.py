@@ -66,3 +66,13 @@ Authority = Literal[
     "automatic detector",
     "segmentation",
 ]
+
+# What tasks of several datasets ask alike, so that a head of one can be tested on another. Their
+# positive classes mean the same.
+Question = Literal[
+    "adventitious lung sounds",
+    "obstructive lung disease",
+    "heart disease",
+    "COVID-19 in a cough",
+    "female in a cough",
+]

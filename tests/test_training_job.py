@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 import training_world as world
 from training_world import RECIPE
+from typer.testing import CliRunner
 
-from acula_model import checkpoint
+from acula_model import checkpoint, recipes
 from acula_model.recipes import Recipe
 from acula_model.teachers import vectors as tables
 from acula_model.training import job, loop
 from acula_model.training.errors import TrainingError
+from pipeline.cli import app
 
 pytestmark = pytest.mark.slow
 
@@ -154,3 +156,24 @@ def test_errors_come_back_in_the_words_of_the_process(root, tmp_path):
     (tmp_path / "job.json").write_text('{"recipe": {}}')
     with pytest.raises(TrainingError, match="no training job of this version"):
         job.Job.read(tmp_path / "job.json")
+
+
+def test_shards_alone_are_enough_on_the_command_line(root, tmp_path, monkeypatch):
+    tiny = dataclasses.replace(RECIPE, name="tiny", epochs=2)
+    monkeypatch.setitem(recipes.RECIPES, "tiny", tiny)
+    words = f"align --shards {root} --recipe tiny+bag_of_words --output-dir {tmp_path} --no-cache"
+    done = CliRunner().invoke(app, words.split())
+    assert done.exit_code == 0, done.output
+    (checkpoints,) = tmp_path.glob("run-*/checkpoint")
+    meta = checkpoint.load(checkpoints).meta
+    assert meta["recipe"]["name"] == "tiny+bag_of_words"
+    assert meta["teacher"]["model"] == "bag_of_words"
+    assert not (tmp_path / "mels").exists()
+    for wrong, said in (
+        (words.replace("tiny+", "tinny+"), "valid names"),
+        (words.replace(str(root), str(tmp_path / "nowhere")), "no shards"),
+        (f"{words} --tracker tensorboard", "known: mlflow, wandb"),
+        (f"{words} --csv x.csv", "either --csv or --shards"),
+    ):
+        failed = CliRunner().invoke(app, wrong.split())
+        assert failed.exit_code and said in " ".join(failed.output.split()), failed.output

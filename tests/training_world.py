@@ -11,7 +11,7 @@ import soundfile
 
 from acula_model import mels, shards
 from acula_model.front_end import MelFrontEnd
-from acula_model.recipes import SAMPLE, Recipe
+from acula_model.recipes import SAMPLE
 from acula_model.training import loop
 
 TINY = {
@@ -57,11 +57,12 @@ def write(root: Path, count: int = 96, groups: int = 1) -> Vectors:
             "pair_id": f"{(i * 2654435761) % 2**61:016x}",
             "dataset": f"d{i // 2 % groups}",
             "modality": "lung",
-            "split": "train",
-            "align": True,
+            "split": "train" if i < 64 else "val",
+            "align": i < 64,
             "audio_sha256": f"{i}",
             "full_hash": f"report{i}",
             "strict_hash": f"report{i}",
+            "full_text": f"Clicks are {'' if kind else 'not '}heard in recording {i}.",
             "full_terms": [f"kind={kind}"],
             "strict_terms": [f"kind={kind}"],
             "recording_id": f"d/{i}",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from acula_model.evaluation.examples import Examples, Index, Split
+from acula_model.evaluation.examples import Examples, Index, Split, Strings
 from acula_model.evaluation.metrics import Floats
 from acula_model.evaluation.protocols import Outcome
 
@@ -70,20 +70,25 @@ def shuffled_labels(examples: Examples, rows: Index, shuffles: int, seed: int = 
     recordings, so recordings of one person stay as alike as they were. No class gets lost.
     """
     rng = np.random.default_rng(seed)
-    _, owner, size = np.unique(examples.persons[rows], return_inverse=True, return_counts=True)
-    order = np.argsort(owner, kind="stable")
-    start = np.cumsum(size) - size
-    own = np.empty(len(rows), int)  # 0, 1, ... within each person
-    own[order] = np.arange(len(rows)) - np.repeat(start, size)
     labels = examples.labels[rows]
     classes = set() if examples.task.kind == "regression" else set(labels)
     found = np.empty((shuffles, len(rows)))
     for k in range(shuffles):
         for _ in range(100):
-            other = rng.permutation(len(size))[owner]
-            found[k] = labels[order[start[other] + own % size[other]]]
+            found[k] = labels[of_others(examples.persons[rows], rng)]
             if classes <= set(found[k]):
                 break
         else:
             found[k] = labels[rng.permutation(len(rows))]
     return found
+
+
+def of_others(persons: Strings, rng: np.random.Generator) -> Index:
+    """[N]: for each row, one of the person whose rows its own person takes over, in turn."""
+    _, owner, size = np.unique(persons, return_inverse=True, return_counts=True)
+    order = np.argsort(owner, kind="stable")
+    start = np.cumsum(size) - size
+    own = np.empty(len(persons), int)  # 0, 1, ... within each person
+    own[order] = np.arange(len(persons)) - np.repeat(start, size)
+    other = rng.permutation(len(size))[owner]
+    return order[start[other] + own % size[other]]

@@ -133,6 +133,19 @@ def interval(runs: Sequence[Scored], draws: int = DRAWS, seed: int = 0) -> Inter
     return _interval(float(np.mean([r.value for r in runs])), resamples_KR.mean(0))
 
 
+def of_statistic(
+    statistic: Statistic, persons: Sequence[str], draws: int = DRAWS, seed: int = 0
+) -> Interval:
+    """Any statistic of weighted units, with its interval over their persons [N]."""
+    people = sorted(set(persons))
+    at_N = _columns(persons, people)
+    blocks = [
+        statistic(block_RP[:, at_N])
+        for block_RP in person_counts(len(people), draws, seed, len(at_N))
+    ]
+    return _interval(metrics.point(statistic, len(at_N)), np.concatenate(blocks))
+
+
 def difference(ours: Scored, other: Scored, draws: int = DRAWS, seed: int = 0) -> Difference:
     """Metric of ours - other on the same units; for an MAE, below zero is better.
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from acula_model.metrics import auroc
+from acula_model.evaluation.metrics import auroc
 from pipeline.doctor.table import Mask, Split
 
 Ints = npt.NDArray[np.int64]
@@ -187,9 +187,7 @@ def area(scores_NK: npt.NDArray[np.float64], truth_N: Ints) -> float | None:
     classes = range(scores_NK.shape[1])
     chosen = [1] if len(classes) == 2 else list(classes)
     areas = [
-        float(
-            auroc(scores_NK[:, c], (truth_N == c).astype(np.int64), np.ones((1, len(truth_N))))[0]
-        )
+        auroc(scores_NK[:, c], (truth_N == c).astype(np.float64))
         for c in chosen
         if 0 < (truth_N == c).sum() < len(truth_N)
     ]

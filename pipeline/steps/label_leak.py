@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from acula_model import metrics, probe
+from acula_model import evaluation
+from acula_model.evaluation import run as evaluate
+from acula_model.evaluation.score import Prediction, Score
 from pipeline import findings
 from pipeline.manifest import Manifest
 from pipeline.records import Value
@@ -25,7 +27,7 @@ SOURCES = ("full", "strict", "findings")
 # The most frequent words of the training texts; rarer ones are numbers and place names.
 MAX_WORDS = 800
 Row = Mapping[str, Any]
-Features = dict[str, npt.NDArray[np.float64]]
+Features = dict[str, npt.NDArray[np.float32]]
 
 
 def measure(
@@ -37,7 +39,9 @@ def measure(
         "pairs": store.version_at(corpus.stamp("pairs")),
         "subjects": store.version_at(corpus.stamp("subjects")),
         "manifests": {d: store.digest(manifests[d].model_dump()) for d in settings.alignment},
-        "code": store.code_version(probe, metrics, findings, score_files, sys.modules[__name__]),
+        "code": store.package_version(
+            evaluation, findings, score_files, sys.modules[__name__]
+        ),
     }
     place = corpus.label_leak
 
@@ -45,15 +49,16 @@ def measure(
         columns = ["recording_id", "dataset", "full_text", "strict_text"]
         pairs = store.read_table(corpus.table("pairs"), columns).to_pylist()
         tasks = store.read_table(corpus.table("task_rows")).to_pylist()
-        found: dict[str, tuple[list[Any], list[Any]]] = {s: ([], []) for s in SOURCES}
+        found: dict[str, tuple[list[Score], list[Prediction]]] = {s: ([], []) for s in SOURCES}
         for dataset in settings.alignment:
             manifest = manifests[dataset]
             own = [p for p in pairs if p["dataset"] == dataset]
             known = _findings(corpus.dataset(dataset))
-            for name, task in manifest.tasks.items():
-                rows = [r for r in tasks if r["task"] == f"{dataset}/{name}"]
-                by_case = [f"{dataset}/{name}"] if task.aggregate == "case" else []
-                train = {r["recording_id"] for r in rows if r["fold"] == "train"}
+            for name in manifest.tasks:
+                task = manifest.evaluation_task(name)
+                rows = [r for r in tasks if r["task"] == task.id]
+                # Who is left out in turn has no fold: words are chosen without labels anyway.
+                train = {r["recording_id"] for r in rows if r["fold"] in ("train", "each")}
                 for source in SOURCES:
                     if source == "findings":
                         texts = {p["recording_id"]: known[p["recording_id"]] for p in own}
@@ -61,7 +66,9 @@ def measure(
                     else:
                         words = {p["recording_id"]: p[f"{source}_text"] for p in own}
                         features = bag_of_words(words, train)
-                    scores, predictions = probe.run(features, rows, by_case)
+                    scores, predictions = evaluate.run(
+                        features, rows, {task.id: task}, ("default",), name=source
+                    )
                     found[source][0].extend(scores)
                     found[source][1].extend(predictions)
             progress(f"{dataset}: label leak of {len(manifest.tasks)} tasks measured")
@@ -69,9 +76,9 @@ def measure(
             score_files.write(place / source, scores, predictions)
         facts = {
             s: {
-                x.task: round(x.auroc, 3)
+                x.task: round(x.value, 3)
                 for x in found[s][0]
-                if x.auroc is not None and x.variant == "subject_clean"
+                if x.value is not None and x.variant == "subject_clean"
             }
             for s in SOURCES
         }
@@ -100,10 +107,10 @@ def bag_of_words(texts: Mapping[str, str], train: Iterable[str]) -> Features:
 
     learned = [texts[i] for i in sorted(train) if i in texts]
     if not any(learned):
-        return {i: np.zeros(1) for i in texts}
+        return {i: np.zeros(1, np.float32) for i in texts}
     vectorizer = CountVectorizer(token_pattern=r"[\w./-]+", binary=True, max_features=MAX_WORDS)
     vectorizer.fit(learned)
-    table = vectorizer.transform(texts.values()).toarray().astype(np.float64)
+    table = vectorizer.transform(texts.values()).toarray().astype(np.float32)
     return dict(zip(texts, table, strict=True))
 
 
@@ -126,7 +133,7 @@ def _exact(said: Mapping[str, str], train: Iterable[str]) -> Features:
     index = {t: n for n, t in enumerate(columns)}
     table: Features = {}
     for key, text in said.items():
-        vector = np.zeros(max(len(columns), 1))
+        vector = np.zeros(max(len(columns), 1), np.float32)
         vector[[index[t] for t in text.split() if t in index]] = 1
         table[key] = vector
     return table

@@ -55,6 +55,11 @@ class Dataset:
         return self.folder / "fingerprints"
 
     @property
+    def split_checks(self) -> Path:
+        """Recordings that are one sound, and a certificate of each task's splits."""
+        return self.folder / "split_checks.json"
+
+    @property
     def recordings(self) -> Path:
         return self.folder / "recordings.parquet"
 
@@ -116,6 +121,11 @@ class Corpus:
     @property
     def teachers(self) -> Path:
         return self.data_root / "report_embeddings"
+
+    @property
+    def measured_texts(self) -> Path:
+        """Vectors of test persons' reports and of prompts, apart from what training reads."""
+        return self.data_root / "measured_text_embeddings"
 
     @property
     def label_leak(self) -> Path:

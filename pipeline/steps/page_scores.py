@@ -1,196 +1,189 @@
-"""probe scores of a run and of its floors -> a row per task and variant, and a verdict.
+"""results.json of one run -> the lines of the results page: what each shows and sorts by.
 
-Every number of the results page that compares something is made here, from the predictions
-and not from rounded scores, so that differences are paired by person.
+Nothing is scored here: every number and verdict comes from ``comparison``. A line adds an order,
+words for marks, and drawings.
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
+from acula_model.evaluation.score import FLAGS
+from pipeline.steps import page_curves
+from pipeline.steps.page_curves import Agreement, Panel
 
-from acula_model import metrics
-from acula_model.metrics import Interval, Scored
-from pipeline.manifest import Manifest
-from pipeline.steps import store
-
-VARIANTS = ("subject_clean", "as_published")
-Key = tuple[str, str]  # task, variant
-TableRow = Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """Scores and test predictions of one probed encoder (or of metadata), by task and variant."""
-
-    scores: Mapping[Key, TableRow]
-    tests: Mapping[Key, Scored]
-    units: Mapping[Key, Sequence[str]]
+SCHEMA = 1
+MARKS = {
+    "bad": "\u2715",
+    "warn": "!",
+    "ok": "\u2713",
+    "none": "\u2013",
+}  # beside words, never alone
+MARK_WORDS = {"bad": "broken", "warn": "caution", "ok": "holds", "none": "not run"}
+_EXAMPLES = re.compile(r"\.? For example .*", re.DOTALL)
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of the score table. Intervals are None where the task was not run.
+class Line:
+    """One task, variant, protocol and head.
 
     Attributes:
-        units: Negative and positive test units.
-        persons: Persons in test.
-        identity: How persons of test are known: ``id``, ``proxy``, ``none``.
-        shared: Persons of test who are also in the probe's train or validation.
-        learned: Persons of the alignment set whom this task holds out; must be 0.
-        reason: Why the task was not run.
+        row: As in results.json.
+        anchor: Its id on the page.
+        keys: column -> what it sorts by; a column without a value is last either way.
+        tested: Fold whose units were tested.
+        flags: What a reader must know, in words.
+        certificate: What the split check said, without names.
     """
 
-    task: str
-    title: str
-    dataset: str
-    variant: str
-    units: tuple[int, int]
-    persons: int
-    identity: tuple[str, ...]
-    shared: int
-    learned: int
-    reason: str | None
-    after: Interval | None = None
-    before: Interval | None = None
-    difference: Interval | None = None
-    shortcut: Interval | None = None
-    majority: float | None = None
+    row: Row
+    anchor: str
+    keys: Mapping[str, str | float | None]
+    tested: str
+    flags: Sequence[str]
+    certificate: Sequence[tuple[str, str]]
+    roc: Panel | None = None
+    reliability: Panel | None = None
+    agreement: Agreement | None = None
 
     @property
-    def leaks(self) -> bool:
-        return self.shared > 0 or self.learned > 0
+    def run(self) -> bool:
+        return self.row["after"] is not None
 
     @property
-    def deaf(self) -> bool:
-        """Metadata that hear no sound do as well as the aligned encoder."""
-        return bool(self.after and self.shortcut and self.shortcut.value >= self.after.value)
+    def learned_from_test(self) -> bool:
+        """The encoder or the probe has learned from persons whom this line tests."""
+        leakage = self.row["leakage"]
+        return leakage["aligned_persons"] > 0 or (
+            self.row["variant"] == "subject_clean" and leakage["shared_persons"] > 0
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gap:
-    """Mean difference over the tasks of ``subject_clean`` and whether it excludes zero."""
+class Results:
+    """One run: facts about it, the mean difference, and its lines in the order of the page."""
 
-    interval: Interval
-    tasks: int
+    run: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    beyond: Mapping[str, Any]
+    lines: Sequence[Line]
+    missing: Sequence[tuple[str, Sequence[str]]] = field(default_factory=tuple)
 
     @property
-    def sign(self) -> Literal["above", "below", "unclear"]:
-        if self.interval.low > 0:
+    def broken(self) -> list[Line]:
+        """Lines whose numbers must not be used."""
+        return [x for x in self.lines if x.run and x.row["verdict"]["mark"] == "bad"]
+
+    @property
+    def sign(self) -> str:
+        """``above``, ``below`` or ``unclear``: where the interval of the mean difference lies."""
+        found = self.summary["difference"]
+        if found["low"] > 0:
             return "above"
-        return "below" if self.interval.high < 0 else "unclear"
+        return "below" if found["high"] < 0 else "unclear"
+
+    def values(self, name: str) -> list[str]:
+        """What the lines have of a filter, in the order of the page."""
+        return list(dict.fromkeys(str(x.row[name]) for x in self.lines))
 
 
-def load(place: Path) -> Result:
-    """Read ``scores.parquet`` and ``predictions.parquet`` of one folder."""
-    found: dict[Key, list[TableRow]] = {}
-    for row in store.read_table(place / "predictions.parquet").to_pylist():
-        found.setdefault((row["task"], row["variant"]), []).append(row)
-    tests = {
-        key: Scored(
-            scores=np.array([r["score"] for r in own], np.float64),
-            labels=np.array([r["label"] for r in own], np.int64),
-            persons=[r["person_id"] for r in own],
-        )
-        for key, own in found.items()
-    }
-    scores = store.read_table(place / "scores.parquet").to_pylist()
-    return Result(
-        scores={(s["task"], s["variant"]): s for s in scores},
-        tests=tests,
-        units={key: [r["unit"] for r in own] for key, own in found.items()},
-    )
+def load(path: Path, predictions: Sequence[Mapping[str, Any]] = ()) -> Results:
+    """Read results.json.
 
-
-def difference(ours: Result, other: Result, keys: Iterable[Key]) -> Interval | None:
-    """Mean AUROC of ours - other over the keys that both have; None if there is none.
+    Args:
+        path: The file.
+        predictions: Of the aligned encoder, for drawings of regressions; may be of all tasks.
 
     Raises:
-        ValueError: The two were scored on different test units.
+        FileNotFoundError: It has not been made; names the command.
+        ValueError: It has another schema.
     """
-    both = [k for k in keys if k in ours.tests and k in other.tests]
-    for key in both:
-        if ours.units[key] != other.units[key]:
-            raise ValueError(
-                f"{' '.join(key)}: the scores to compare are of different test units; "
-                "materialise `baseline_scores` and `train_alignment` again"
-            )
-    if not both:
-        return None
-    names = {k: " ".join(k) for k in both}
-    return metrics.mean_difference(
-        {names[k]: [ours.tests[k]] for k in both}, {names[k]: [other.tests[k]] for k in both}
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: run `dagster asset materialize --select '*results_page'`"
+        )
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{path} has schema {found.get('schema')}, this page shows schema {SCHEMA}: "
+            "materialise `comparison` again"
+        )
+    said = page_curves.by_row(predictions)
+    lines = [_line(row, said.get(_key(row), [])) for row in sorted(found["rows"], key=_order)]
+    missing: dict[str, list[str]] = {}
+    for line in lines:
+        if not line.run:
+            row = line.row
+            name = f"{row['task']} ({row['variant']}, {row['protocol']})"
+            missing.setdefault(row["reason"] or "no reason was kept", []).append(name)
+    return Results(
+        run=found["run"],
+        summary=found["summary"],
+        beyond=found.get("beyond") or {},
+        lines=lines,
+        missing=sorted(missing.items()),
     )
 
 
-def gap(ours: Result, other: Result) -> Gap | None:
-    """The verdict: mean difference over all tasks that share no person."""
-    keys = sorted(k for k in ours.tests if k in other.tests and k[1] == "subject_clean")
-    found = difference(ours, other, keys)
-    return Gap(interval=found, tasks=len(keys)) if found else None
+def _key(row: Row) -> tuple[str, str, str, str]:
+    return row["task"], row["variant"], row["protocol"], row["head"]
 
 
-def rows(
-    after: Result,
-    before: Result,
-    shortcut: Result,
-    pairs: Sequence[TableRow],
-    task_rows: Sequence[TableRow],
-    manifests: Mapping[str, Manifest],
-    datasets: Sequence[str],
-) -> list[Row]:
-    """Every task of the run's datasets in each variant; ``subject_clean`` first."""
-    declared = [
-        (f"{d}/{name}", d, task) for d in datasets for name, task in manifests[d].tasks.items()
-    ]
-    aligned = {p["person_id"] for p in pairs if p["align"]}
-    identity = {p["recording_id"]: p["identity"] for p in pairs}
-    held: dict[Key, set[str]] = {}
-    test: dict[Key, list[TableRow]] = {}
-    for row in task_rows:
-        key = (row["task"], row["variant"])
-        if row["fold"] != "train":
-            held.setdefault(key, set()).add(row["person_id"])
-        if row["fold"] == "test":
-            test.setdefault(key, []).append(row)
-    table: list[Row] = []
-    for variant in VARIANTS:
-        for name, dataset, task in declared:
-            key = (name, variant)
-            score = after.scores.get(key)
-            if score is None and variant == "as_published":
-                continue
-            counts = json.loads(score["counts"])["test"] if score else (0, 0)
-            own = test.get(key, [])
-            table.append(
-                Row(
-                    task=name,
-                    title=task.title,
-                    dataset=dataset,
-                    variant=variant,
-                    units=(counts[0], counts[1]),
-                    persons=len({r["person_id"] for r in own}),
-                    identity=tuple(sorted({identity[r["recording_id"]] for r in own})),
-                    shared=score["shared_persons"] if score else 0,
-                    learned=len(aligned & held.get(key, set())),
-                    reason=score["reason"] if score else "no recording carries this label",
-                    after=interval(after, key),
-                    before=interval(before, key),
-                    difference=difference(after, before, [key]),
-                    shortcut=interval(shortcut, key),
-                    majority=score["majority"] if score else None,
-                )
-            )
-    return table
+def _order(row: Row) -> tuple[Any, ...]:
+    """What was run, on clean splits, by the default protocol comes first."""
+    clean, usual = row["variant"] != "subject_clean", row["protocol"] != "default"
+    return row["after"] is None, clean, usual, row["metric"], *_key(row)
 
 
-def interval(result: Result, key: Key) -> Interval | None:
-    """A score with its interval, or None where the task was not run."""
-    score = result.scores.get(key)
-    if score is None or score["auroc"] is None or math.isnan(score["auroc"]):
+def _line(row: Row, said: Sequence[tuple[float, float]]) -> Line:
+    tested = next((f for f in ("test", "each") if f in row["units"]), "test")
+    details = row.get("details") or {}
+    before, after = (details.get(side) or {} for side in ("before", "after"))
+    return Line(
+        row=row,
+        anchor="-".join(re.sub(r"\W+", "-", part) for part in _key(row)),
+        keys=_keys(row, tested),
+        tested=tested,
+        flags=[FLAGS.get(name, name.replace("_", " ")) for name in row["flags"]],
+        certificate=_certified(row.get("certificate")),
+        roc=page_curves.roc(before, after),
+        reliability=page_curves.reliability(before, after),
+        agreement=page_curves.agreement(after, said) if row["kind"] == "regression" else None,
+    )
+
+
+def _keys(row: Row, tested: str) -> dict[str, str | float | None]:
+    floors, change = row["floors"], row["difference"]
+    leak = floors["label_leak"]
+    return {
+        "task": row["task"],
+        "split": f"{row['variant']} {row['protocol']}",
+        "persons": row["persons"].get(tested),
+        "before": _value(row["before"]),
+        "after": _value(row["after"]),
+        "difference": _value(change),
+        "interval": change["high"] - change["low"] if change else None,
+        "chance": floors["chance"],
+        "shortcut": _value(floors["shortcut"]),
+        "lookup": floors["identity_lookup"],
+        "shuffled": _value(floors["shuffled"]),
+        "leak": leak["full"] if leak else None,
+        "verdict": list(MARKS).index(row["verdict"]["mark"]),
+    }
+
+
+def _value(entry: Mapping[str, float] | None) -> float | None:
+    if entry is None or entry["value"] is None or math.isnan(entry["value"]):
         return None
-    return Interval(value=score["auroc"], low=score["low"], high=score["high"])
+    return entry["value"]
+
+
+def _certified(certificate: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Level and text of each verdict; the examples at a text's end name persons and are cut."""
+    verdicts = (certificate or {}).get("verdicts") or []
+    return [(v["level"], _EXAMPLES.sub(".", v["text"])) for v in verdicts]

@@ -1,5 +1,6 @@
 """The environment of all HTML pages: strict, escaped, one style."""
 
+import base64
 import hashlib
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -20,7 +21,15 @@ def environment() -> Environment:
     )
 
 
-def version(template: str) -> str:
-    """Hash of a page's template and of the style."""
-    sources = [(FOLDER / name).read_bytes() for name in (template, "style.css")]
+def version(template: str, folder: str | None = None) -> str:
+    """Hash of a page's template, of the style, and of the files of a folder that it includes."""
+    names = [FOLDER / template, FOLDER / "style.css"]
+    names += sorted((FOLDER / folder).iterdir()) if folder else []
+    sources = [p.read_bytes() for p in names]
     return hashlib.sha256(b"\0".join(sources)).hexdigest()[:16]
+
+
+def permission(script: str) -> str:
+    """What a content security policy calls an inline script that it lets run, and no other."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"

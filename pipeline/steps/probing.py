@@ -70,6 +70,15 @@ def folder(settings: Settings, key: str) -> Path:
     return layout.Corpus(settings.data_root).recording_embeddings / key
 
 
+def vectors_file(
+    settings: Settings, dataset: str, ids: list[str], front_end: str, key: str
+) -> Path:
+    """The file in ``folder`` with these recordings of a dataset (sorted), heard by a front end."""
+    here = layout.Corpus(settings.data_root).dataset(dataset)
+    made_of = [store.version_at(here.recordings_stamp), ids, front_end]
+    return folder(settings, key) / f"{dataset}-{store.digest(made_of)}.npz"
+
+
 def score(
     vectors: Mapping[str, npt.NDArray[Any]],
     settings: Settings,
@@ -108,10 +117,7 @@ def _of_dataset(
     key: str,
     progress: Progress,
 ) -> Vectors:
-    corpus = layout.Corpus(settings.data_root)
-    version = store.version_at(corpus.dataset(dataset).recordings_stamp)
-    made_of = [version, ids, encoder.front_end.key]
-    path = folder(settings, key) / f"{dataset}-{store.digest(made_of)}.npz"
+    path = vectors_file(settings, dataset, ids, encoder.front_end.key, key)
     if not path.exists():
         on_device = encoder.to(ranks.pick("auto"))
         vectors: Vectors = {}

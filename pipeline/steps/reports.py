@@ -34,6 +34,10 @@ class NotRebuilt(ValueError):
     """A report of the table that cannot be made again byte for byte."""
 
 
+class Silent(ValueError):
+    """A template that says nothing of these findings."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
     """One sentence and the names of the findings that it states."""
@@ -184,7 +188,8 @@ def render(
 
     Raises:
         UnknownCode: A code without a word in the manifest.
-        ValueError: The template uses an unknown variable or says nothing; names the template.
+        Silent: The template says nothing; names it.
+        ValueError: The template uses an unknown variable; names the template.
     """
     findings = resolve(manifest, values)
     page = _Page(recording_id, findings, frozenset(omit))
@@ -206,7 +211,7 @@ def render(
         raise ValueError(f"templates/reports/{manifest.id}.j2: text outside a sentence: {stray!r}")
     sentences = page.sentences
     if not sentences:
-        raise ValueError(f"templates/reports/{manifest.id}.j2: no sentence for {recording_id}")
+        raise Silent(f"templates/reports/{manifest.id}.j2: no sentence for {recording_id}")
     stated = dict.fromkeys(n for s in sentences for n in s.findings)
     terms = tuple(term for name in stated for term in findings[name].terms)
     return Report(sentences=sentences, terms=terms)

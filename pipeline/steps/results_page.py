@@ -1,21 +1,22 @@
-"""scores, history, pairs, quarantine, manifests -> one HTML page that needs nothing else.
+"""results, history, pairs, quarantine, manifests -> one HTML page that needs nothing else.
 
-The page carries its pictures and sounds, loads nothing (a content security policy says so to
-the browser) and holds no time stamp: the same inputs give the same bytes.
+The page carries its pictures, sounds and its one script, loads nothing (a content security policy
+says so to the browser), names no person and holds no time stamp: the same inputs give the same
+bytes.
 """
 
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Template
-
-from acula_model import encoders, front_end, metrics
+from acula_model import encoders, front_end
+from acula_model.front_end import FrontEnd
 from acula_model.recipes import Recipe
 from pipeline import RESOURCES, records
 from pipeline.manifest import Manifest
@@ -24,9 +25,16 @@ from pipeline.steps import (
     embeddings,
     label_leak,
     layout,
+    page_beyond,
+    page_curves,
     page_datasets,
-    page_figures,
+    page_examples,
+    page_forest,
+    page_format,
+    page_history,
     page_leak,
+    page_map,
+    page_points,
     page_scores,
     pages,
     store,
@@ -34,28 +42,36 @@ from pipeline.steps import (
 )
 
 TEMPLATE = RESOURCES / "templates" / "results_page.html.j2"
-_CODE = (page_datasets, page_figures, page_leak, page_scores, metrics, front_end, records)
+PARTS = "results"  # folder of what the template includes
+_CODE = (
+    page_beyond, page_curves, page_datasets, page_examples, page_forest, page_format, page_history,
+    page_leak, page_map, page_points, page_scores, front_end, records,
+)  # fmt: skip
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Sources:
-    """Folders of this recipe's results."""
+    """Folders of this recipe's results, and embeddings of the probed recordings."""
 
     floor: Path
     run: Path
     vectors: Path
     leak: Path
+    before: list[Path]
+    after: list[Path]
+
+    @property
+    def stamped(self) -> dict[str, Path]:
+        found = {"floor": self.floor, "run": self.run, "vectors": self.vectors, "leak": self.leak}
+        return {name: place / "stamp.json" for name, place in found.items()}
 
     @property
     def files(self) -> list[Path]:
-        results = (
-            self.floor / "encoder",
-            self.floor / "shortcut",
-            self.run / "scores",
-            *(self.leak / source for source in label_leak.SOURCES),
-        )
         names = ("scores.parquet", "predictions.parquet")
-        return [self.run / "history.json", *(place / n for place in results for n in names)]
+        leaks = [self.leak / s / n for s in label_leak.SOURCES for n in names]
+        run = [self.run / n for n in ("results.json", "history.json", "scores/predictions.parquet")]
+        return [*run, *leaks, *self.before, *self.after]
 
 
 def make(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) -> store.Outcome:
@@ -63,18 +79,22 @@ def make(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) 
 
     Raises:
         FileNotFoundError: Something upstream has not been made; names the command.
-        ValueError: Scores to compare are of different test units.
+        ValueError: results.json is of another schema, or the page would name a person.
     """
     corpus = layout.Corpus(settings.data_root)
+    mel = encoders.build(recipe.encoder, **recipe.encoder_config).front_end
+    task_rows = store.read_table(corpus.table("task_rows")).to_pylist()
+    floor = training.baseline_folder(settings, recipe)
+    run = training.run_folder(settings, recipe, manifests)
     sources = _Sources(
-        floor=training.baseline_folder(settings, recipe),
-        run=training.run_folder(settings, recipe, manifests),
+        floor=floor,
+        run=run,
         vectors=embeddings.folder(settings, recipe),
         leak=corpus.label_leak,
+        before=page_points.files(settings, task_rows, mel.key, floor.name),
+        after=page_points.files(settings, task_rows, mel.key, run.name),
     )
-    stamps = {n: corpus.stamp(n) for n in ("subjects", "pairs", "shards")} | {
-        n: place / "stamp.json" for n, place in vars(sources).items()
-    }
+    stamps = {n: corpus.stamp(n) for n in ("subjects", "pairs", "shards")} | sources.stamped
     for dataset in settings.alignment:
         here = corpus.dataset(dataset)
         stamps |= {
@@ -83,15 +103,16 @@ def make(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) 
         }
     inputs = {
         "versions": {name: store.version_at(path) for name, path in stamps.items()},
-        "scores": [hashlib.sha256(p.read_bytes()).hexdigest()[:16] for p in sources.files],
+        "files": [_digest(p) for p in sources.files],
         "run": [sources.run.name, recipe.name, recipe.key],
         "manifests": {d: store.digest(m.model_dump()) for d, m in sorted(manifests.items())},
-        "template": pages.version(TEMPLATE.name),
+        "template": pages.version(TEMPLATE.name, PARTS),
         "code": store.code_version(*_CODE, sys.modules[__name__]),
     }
 
     def work() -> tuple[str, dict[str, Any]]:
-        page, facts = _render(settings, recipe, manifests, sources)
+        page, facts = _render(settings, recipe, manifests, sources, task_rows, mel)
+        assert_nobody_is_named(page, {r["person_id"] for r in task_rows})
         content = page.lstrip().encode()
         with store.finished(corpus.page) as temporary:
             temporary.write_bytes(content)
@@ -100,63 +121,108 @@ def make(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) 
     return store.cached(corpus.page.with_name("stamp.json"), inputs, [corpus.page], work)
 
 
+def assert_nobody_is_named(page: str, persons: set[str]) -> None:
+    """Refuse a page that names a person.
+
+    Raises:
+        ValueError: Says how many it would name, not whom.
+    """
+    datasets = {p.partition("/")[0] for p in persons}
+    if not datasets:
+        return
+    said = set(re.findall(rf"\b(?:{'|'.join(map(re.escape, datasets))})/[\w.:+-]+", page))
+    if named := {s.rstrip(".:") for s in said} & persons:
+        raise ValueError(
+            f"the results page would name {len(named)} persons by their ids: "
+            "find which table holds them (results.json comes first) and leave them out"
+        )
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: run `dagster asset materialize --select '*results_page'`"
+        )
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def _render(
-    settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest], sources: _Sources
+    settings: Settings,
+    recipe: Recipe,
+    manifests: Mapping[str, Manifest],
+    sources: _Sources,
+    task_rows: Rows,
+    mel: FrontEnd,
 ) -> tuple[str, dict[str, Any]]:
     corpus = layout.Corpus(settings.data_root)
-    pairs, task_rows, index = (
-        store.read_table(path).to_pylist()
-        for path in (corpus.table("pairs"), corpus.table("task_rows"), corpus.shard_index)
-    )
-    after, before, shortcut = (
-        page_scores.load(place)
-        for place in (sources.run / "scores", sources.floor / "encoder", sources.floor / "shortcut")
-    )
-    rows = page_scores.rows(
-        after, before, shortcut, pairs, task_rows, manifests, settings.alignment
-    )
-    verdict = page_scores.gap(after, before)
-    mel = encoders.build(recipe.encoder, **recipe.encoder_config).front_end
-    place_of = {r["pair_id"]: r for r in index}
-    tested = {r["person_id"] for r in task_rows if r["fold"] in ("test", "each")}
-    examples = [
-        page_figures.example(
-            row, manifests[row["dataset"]], corpus.shards, place_of[row["pair_id"]], mel
-        )
-        for row in page_figures.choose(pairs, tested)
-    ]
-    run_facts = json.loads((sources.run / "stamp.json").read_text())["facts"]
+    pairs = store.read_table(corpus.table("pairs")).to_pylist()
+    said = store.read_table(sources.run / "scores" / "predictions.parquet").to_pylist()
+    results = page_scores.load(sources.run / "results.json", said)
     history = json.loads((sources.run / "history.json").read_text())
     datasets = page_datasets.describe(corpus, settings, manifests, pairs)
-    page = _template().render(
+    examples = _examples(corpus, pairs, task_rows, manifests, mel)
+    embedded = page_map.draw(
+        {
+            "before alignment": page_points.vectors(sources.before),
+            "after alignment": page_points.vectors(sources.after),
+        },
+        page_points.attributes(settings, task_rows, manifests),
+    )
+    script = (pages.FOLDER / PARTS / "page.js").read_text(encoding="utf-8")
+    environment = pages.environment()
+    environment.filters |= page_format.FILTERS
+    environment.tests["estimate"] = page_beyond.is_estimate
+    page = environment.get_template(TEMPLATE.name).render(
         recipe=recipe,
         run=sources.run.name,
         teacher=json.loads((sources.vectors / "stamp.json").read_text())["facts"],
-        rows=rows,
-        variants=page_scores.VARIANTS,
-        verdict=verdict,
-        floor=page_scores.gap(after, shortcut),
+        results=results,
+        marks=page_scores.MARKS,
+        mark_words=page_scores.MARK_WORDS,
+        forests=page_forest.draw(results.lines),
         leak=page_leak.lines(sources.leak, manifests, settings.alignment),
+        beyond=page_beyond.sections(results.beyond),
+        map=embedded,
         history=history,
-        curves=page_figures.curves(history, run_facts["best_epoch"]),
+        curves=page_history.curves(history, results.run["best_epoch"]),
         datasets=datasets,
         synthetic=[d.manifest.id for d in datasets if d.source == "sample"],
-        left_out=[m for d, m in sorted(manifests.items()) if d not in settings.alignment],
+        left_out=[m for d, m in sorted(manifests.items()) if d not in settings.evaluated],
         reasons=_reasons(datasets),
         examples=examples,
         front_end=mel,
-        draws=metrics.DRAWS,
-        seconds=page_figures.SECONDS,
+        script=script,
+        permission=pages.permission(script),
     )
+    change = results.summary["difference"]
     return page, {
-        "mean_difference": [round(v, 4) for v in vars(verdict.interval).values()]
-        if verdict
+        "mean_difference": [round(change[n], 4) for n in ("value", "low", "high")]
+        if change
         else None,
-        "tasks_run": sum(r.reason is None for r in rows),
-        "tasks_not_run": sum(r.reason is not None for r in rows),
-        "rows_with_shared_persons": sum(r.leaks for r in rows),
+        "tasks_run": sum(x.run for x in results.lines),
+        "tasks_not_run": sum(not x.run for x in results.lines),
+        "verdicts": dict(Counter(x.row["verdict"]["mark"] for x in results.lines)),
+        "points_on_map": embedded.points if embedded else 0,
         "examples": len(examples),
     }
+
+
+def _examples(
+    corpus: layout.Corpus,
+    pairs: Rows,
+    task_rows: Rows,
+    manifests: Mapping[str, Manifest],
+    mel: FrontEnd,
+) -> list[page_examples.Example]:
+    index = store.read_table(corpus.shard_index).to_pylist()
+    place_of = {r["pair_id"]: r for r in index}
+    tested = {r["person_id"] for r in task_rows if r["fold"] in ("test", "each")}
+    return [
+        page_examples.example(
+            row, manifests[row["dataset"]], corpus.shards, place_of[row["pair_id"]], mel
+        )
+        for row in page_examples.choose(pairs, tested)
+    ]
 
 
 def _reasons(datasets: list[page_datasets.Described]) -> list[tuple[str, str]]:
@@ -165,24 +231,3 @@ def _reasons(datasets: list[page_datasets.Described]) -> list[tuple[str, str]]:
     for dataset in datasets:
         seen += dataset.quarantine
     return [(reason, meaning) for reason, meaning in records.REASONS.items() if seen[reason]]
-
-
-def _template() -> Template:
-    environment = pages.environment()
-    environment.filters |= {"three": _three, "signed": _signed, "many": _many}
-    return environment.get_template(TEMPLATE.name)
-
-
-def _three(value: float) -> str:
-    """Three decimals, with a minus sign that is one."""
-    text = f"{value:.3f}"
-    return text.replace("-", "\u2212") if float(text) else "0.000"
-
-
-def _signed(value: float) -> str:
-    return f"+{text}" if (text := _three(value))[0] != "\u2212" and float(text) else text
-
-
-def _many(count: int, noun: str, plural: str = "") -> str:
-    """``1 person``, ``2 persons``."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -31,7 +31,7 @@ def baseline(
     corpus = layout.Corpus(settings.data_root)
     inputs = _scored(corpus, manifests, settings) | {
         "encoder": _encoder(recipe),
-        "code": [_weights_code(), probing.code(), store.code_version(shortcuts, findings)],
+        "code": [weights_code(), probing.code(), store.code_version(shortcuts, findings)],
     }
     place = baseline_folder(settings, recipe)
 
@@ -39,10 +39,7 @@ def baseline(
         model = Aligner(recipe, text_width=1).encoder
         vectors = probing.recording_vectors(settings, model, place.name, progress)
         facts = probing.score(vectors, settings, manifests, place / "encoder", progress=progress)
-        silent = shortcuts.table(settings, manifests)
-        floor = probing.score(
-            silent, settings, manifests, place / "shortcut", "shortcut", ("default",), progress
-        )
+        floor = shortcuts.score(settings, manifests, place / "shortcut", progress)
         return store.digest([facts, floor]), facts
 
     outputs = [place / kind / "scores.parquet" for kind in ("encoder", "shortcut")]
@@ -173,7 +170,7 @@ def _encoder(recipe: Recipe) -> list[Any]:
     return [recipe.encoder, recipe.encoder_config, recipe.weights, content, recipe.seed]
 
 
-def _weights_code() -> str:
+def weights_code() -> str:
     """Version of everything that decides weights and embeddings, given their inputs."""
     return store.package_version(
         acula_model, embeddings, pairs, sys.modules[__name__], without=_AFTER_TRAINING
@@ -208,7 +205,7 @@ def _training_inputs(
         "recipe": recipe.key,
         "encoder": _encoder(recipe),
         "vectors": store.version_at(embeddings.folder(settings, recipe) / "stamp.json"),
-        "code": _weights_code(),
+        "code": weights_code(),
     }
 
 

@@ -31,7 +31,12 @@ _SHUFFLED_ITERATIONS = 100  # without a signal the optimum is far and of no inte
 
 def run(examples: Examples, shuffles: int = SHUFFLES) -> Outcome:
     """Choose, fit and test on every split of the task."""
-    parts = [_one(examples, split, shuffles) for split in examples.splits]
+    from threadpoolctl import threadpool_limits
+
+    # Products of one step are too small to share: on two busy cores two threads take ten times
+    # the processor time of one.
+    with threadpool_limits(1, "blas"):
+        parts = [_one(examples, split, shuffles) for split in examples.splits]
     strengths = [p.strength for p in parts if p.strength is not None]
     return Outcome(
         rows=np.concatenate([p.rows for p in parts]),

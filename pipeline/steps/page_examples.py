@@ -1,14 +1,12 @@
-"""history, pairs and shards -> curves, pictures and players that a page can carry inside itself.
+"""pairs and shards -> pictures and players that a page can carry inside itself.
 
-Plots are coordinates which the template draws as SVG: they take the colours of the page, light
-or dark. Spectrograms are what the encoder gets, by the same front end.
+Spectrograms are what the encoder gets, by the same front end.
 """
 
 import base64
 import io
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,27 +22,12 @@ EXAMPLES = 10
 SECONDS = 8  # of each example; keeps the page below 6 MB
 _TICKS_HZ = (100, 500, 1000, 2000, 4000)
 PairRow = Mapping[str, Any]
-Point = tuple[float, float]
 Tick = tuple[float, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
-    """One line over epochs, in shares of the plot's width and height (0 is left and bottom)."""
-
-    title: str
-    points: list[Point]
-    best: Point | None
-    best_epoch: int
-    best_value: float | None
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
-    floor: float | None  # height of the line at zero
-
-
-@dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A log-mel spectrogram as a data URI, and where its ticks are (shares, as in Curve)."""
+    """A log-mel spectrogram as a data URI, and where its ticks are (shares, 0 is left and bottom)."""
 
     uri: str
     seconds: list[Tick]
@@ -63,47 +46,6 @@ class Example:
     full: list[tuple[str, list[str]]]  # sentence, labels of the findings it states
     strict: list[tuple[str, list[str]]]
     masked: set[str]  # labels of findings that the strict report leaves out
-
-
-def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> list[Curve]:
-    """Both training losses and the alignment of held-out pairs, per epoch."""
-    named = {
-        "alignment_loss": "alignment loss, train",
-        "masked_loss": "masked-spectrogram loss, train",
-        "held_out_cka": "debiased CKA, held-out persons",
-    }
-    found = []
-    for name, title in named.items():
-        values = {int(h["epoch"]): h[name] for h in history if math.isfinite(h[name])}
-        found.append(_curve(title, values, best_epoch, zero=name == "held_out_cka"))
-    return found
-
-
-def _curve(title: str, values: Mapping[int, float], best_epoch: int, zero: bool) -> Curve:
-    from matplotlib.ticker import MaxNLocator
-
-    lows = [*values.values(), *([0.0] if zero else [])] or [0.0]
-    ys = MaxNLocator(nbins=4).tick_values(min(lows), max(lows))
-    last = max([2, *values])
-    xs = [x for x in MaxNLocator(nbins=6, integer=True).tick_values(1, last) if 1 <= x <= last]
-
-    def across(epoch: float) -> float:
-        return round((epoch - 1) / (last - 1), 4)
-
-    def up(value: float) -> float:
-        return round(float((value - ys[0]) / (ys[-1] - ys[0])), 4)
-
-    points = {e: (across(e), up(v)) for e, v in sorted(values.items())}
-    return Curve(
-        title=title,
-        points=list(points.values()),
-        best=points.get(best_epoch),
-        best_epoch=best_epoch,
-        best_value=values.get(best_epoch),
-        x_ticks=[(across(x), f"{x:.0f}") for x in xs],
-        y_ticks=[(up(y), f"{y:.3g}".replace("-", "\u2212")) for y in ys],
-        floor=up(0.0) if zero else None,
-    )
 
 
 def choose(pairs: Iterable[PairRow], tested: set[str]) -> list[PairRow]:
