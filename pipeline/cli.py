@@ -6,6 +6,7 @@ import typer
 
 from acula_model.cli import app as model_app
 from pipeline import settings as configuration
+from pipeline.cli_compare import app as compare_app
 from pipeline.cli_datasets import app as datasets_app
 from pipeline.cli_datasets import load_settings
 from pipeline.cli_reports import app as reports_app
@@ -19,6 +20,7 @@ app = typer.Typer(
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(reports_app, name="reports")
 app.add_typer(splits_app, name="splits")
+app.add_typer(compare_app)
 app.add_typer(model_app)  # its verbs stand beside the project's own: acula embed, acula align
 
 

@@ -107,6 +107,8 @@ def _moved(
     # The same person may be in both datasets.
     known = set(there.persons)
     learned = [r for r in rows[source.id] if r["person_id"] not in known]
+    if not learned:
+        raise NotRun(f"all persons of {source.id} are tested in {target.id}")
     here = _only(rows_of.gather(source, learned, features), {"train", "val"})
     vectors = np.concatenate([here.vectors, there.vectors])
     return replace(

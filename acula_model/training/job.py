@@ -110,9 +110,20 @@ def this_process() -> tuple[str, int]:
     return socket.gethostname(), os.getpid()
 
 
-def start(arguments: Sequence[str]) -> None:
-    """Run a command as a child whose output is ours."""
-    subprocess.run(arguments, check=True, env=environment(arguments))
+def start(arguments: Sequence[str], progress: Callable[[str], None] = print) -> None:
+    """Run a command as a child; its lines become lines of progress, its errors stay as they are.
+
+    Raises:
+        CalledProcessError: It failed.
+    """
+    with subprocess.Popen(
+        arguments, env=environment(arguments), stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            progress(line.rstrip())
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, arguments)
 
 
 def environment(arguments: Sequence[str]) -> dict[str, str]:
@@ -121,8 +132,19 @@ def environment(arguments: Sequence[str]) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(threads), **os.environ}
 
 
-def run(job: Job, processes: int = 1, launch: Launch = start) -> "Result":
+def run(
+    job: Job,
+    processes: int = 1,
+    launch: Launch | None = None,
+    progress: Callable[[str], None] = print,
+) -> "Result":
     """Run a job in processes of its own and wait for it.
+
+    Args:
+        job: What to run.
+        processes: On this machine.
+        launch: Runs the command; ``start`` if not given.
+        progress: Gets the lines of ``start``.
 
     Raises:
         TrainingError: It failed; says why in the words of the process that did.
@@ -133,7 +155,8 @@ def run(job: Job, processes: int = 1, launch: Launch = start) -> "Result":
     for name in (RESULT, ERROR):
         (job.folder / name).unlink(missing_ok=True)
     try:
-        launch(command(path, processes))
+        line = command(path, processes)
+        launch(line) if launch else start(line, progress)
     except subprocess.CalledProcessError as error:
         raise TrainingError(_reason(job.folder, error.returncode)) from error
     if not (job.folder / RESULT).is_file():

@@ -123,4 +123,5 @@ def run(
             parent=job.this_process(),
         ),
         processes or job.devices(),
+        progress=progress,
     )

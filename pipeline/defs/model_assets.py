@@ -22,6 +22,19 @@ LEAK_CHECK = dg.AssetCheckSpec(
     "variant. A failure means that scores would be read off persons the encoder has learned from.",
 )
 
+LEAKAGE_CHECK = dg.AssetCheckSpec(
+    name="clean_splits_leak_nothing",
+    asset="comparison",
+    description="No clean split shares a person or a nearly equal sound with what was learned "
+    "from, in the task or in alignment: counted again from the tables and from the run's job file.",
+)
+VERDICT_CHECK = dg.AssetCheckSpec(
+    name="no_bad_verdict_on_a_clean_split",
+    asset="comparison",
+    description="No score on a clean split is marked as unusable: constant features, a score "
+    "below chance, or leakage.",
+)
+
 
 def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.AssetsDefinition]:
     """The assets behind the datasets' own, for one recipe."""
@@ -197,8 +210,50 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         )
 
     @dg.asset(
-        name="results_page",
+        name="comparison",
         deps=[_train, _baseline, _leak],
+        group_name="evaluation",
+        kinds={"parquet"},
+        tags={"stage": "compare"},
+        check_specs=[LEAKAGE_CHECK, VERDICT_CHECK],
+        code_version=recipe.key,
+        description="Every score beside the one before alignment and its floors: paired "
+        "differences, leakage counted from the tables, subgroups, and a verdict in words.",
+    )
+    def _comparison(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        from pipeline.doctor import datasets
+        from pipeline.steps import beyond, comparison
+
+        facts: dict[str, Any] = {}
+
+        def made() -> store.Outcome:
+            for dataset in settings.evaluated:
+                datasets.check(settings, dataset, context.log.info)
+            beyond.measure(settings, recipe, manifests, context.log.info)
+            outcome = comparison.make(settings, recipe, manifests, context.log.info)
+            facts.update(outcome.facts)
+            return outcome
+
+        def checked() -> list[dg.AssetCheckResult]:
+            found = {
+                LEAKAGE_CHECK.name: facts["leakage_on_clean_splits"],
+                VERDICT_CHECK.name: facts["bad_on_clean_splits"],
+            }
+            return [
+                dg.AssetCheckResult(
+                    check_name=name,
+                    passed=not where,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"number": len(where), "where": dg.MetadataValue.json(where)},
+                )
+                for name, where in found.items()
+            ]
+
+        return result(context, made, rows="rows", checks=checked)
+
+    @dg.asset(
+        name="results_page",
+        deps=[_train, _baseline, _leak, _comparison],
         group_name="evaluation",
         kinds={"html"},
         tags={"stage": "page"},
@@ -216,4 +271,4 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
             more=lambda: {"page": dg.MetadataValue.path(corpus.page.resolve())},
         )
 
-    return [_subjects, _pairs, _shards, _embeddings, _baseline, _leak, _train, _page]
+    return [_subjects, _pairs, _shards, _embeddings, _baseline, _leak, _train, _comparison, _page]

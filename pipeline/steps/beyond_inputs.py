@@ -49,6 +49,15 @@ def read(
     run: str,
     progress: Progress,
 ) -> Inputs:
+    """Embed what is not yet embedded, and sort the rows.
+
+    Args:
+        settings: Where everything lies.
+        recipe: Of the run; says which encoder it began with.
+        manifests: Of the evaluated datasets.
+        run: Name of the run's folder.
+        progress: Called with a line now and then.
+    """
     corpus = layout.Corpus(settings.data_root)
     tasks = probing.tasks(manifests)
     rows: dict[str, list[Row]] = {}

@@ -181,13 +181,13 @@ def facts(results: Results) -> dict[str, Any]:
             for r in clean
             if r.verdict.mark == "bad"
         },
-        "leakage_on_clean_splits": {
-            r.task: n
-            for r in clean
-            if (n := r.leakage.aligned_persons + r.leakage.shared_persons)
-            or (n := r.leakage.near_duplicates)
-        },
+        "leakage_on_clean_splits": {r.task: said for r in clean if (said := _leaks(r))},
     }
+
+
+def _leaks(row: Row) -> dict[str, int]:
+    counted = {n: getattr(row.leakage, n) for n in leakage.COUNTED}
+    return {n: number for n, number in counted.items() if number}
 
 
 def _what(manifest: Manifest, name: str, key: Key, recipe: Recipe) -> dict[str, Any]:
@@ -274,5 +274,3 @@ def _run(settings: Settings, recipe: Recipe, place: Path) -> Run:
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-

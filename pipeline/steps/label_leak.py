@@ -39,9 +39,7 @@ def measure(
         "pairs": store.version_at(corpus.stamp("pairs")),
         "subjects": store.version_at(corpus.stamp("subjects")),
         "manifests": {d: store.digest(manifests[d].model_dump()) for d in settings.alignment},
-        "code": store.package_version(
-            evaluation, findings, score_files, sys.modules[__name__]
-        ),
+        "code": store.package_version(evaluation, findings, score_files, sys.modules[__name__]),
     }
     place = corpus.label_leak
 

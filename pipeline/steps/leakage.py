@@ -9,6 +9,8 @@ from typing import Any
 from acula_model.training import job
 
 Row = Mapping[str, Any]
+# Of ``Counts``: what a clean split has none of. Who was only heard is a choice of the regime.
+COUNTED = ("shared_persons", "aligned_persons", "near_duplicates")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -227,9 +227,7 @@ def _floors(sources: Sources, after: Score, plain: Key) -> Floors:
     )
 
 
-def _subgroups(
-    sources: Sources, key: Key, kind: Kind, groups: Mapping[str, Values]
-) -> list[Group]:
+def _subgroups(sources: Sources, key: Key, kind: Kind, groups: Mapping[str, Values]) -> list[Group]:
     """Of both encoders; a value that everybody has is no group."""
     said = sources.after.predictions.get(key, [])
     after = subgroups.by_attribute(said, kind, groups) if said else []
@@ -255,5 +253,3 @@ def _subgroups(
         for g in after
         if values[g.attribute] > 1
     ]
-
-

@@ -7,6 +7,8 @@ the training mean errs by, and turned round.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.steps import page_format
+from pipeline.steps.page_format import signed
 from pipeline.steps.page_scores import Line
 
 ALPHA = 0.05
@@ -78,8 +80,8 @@ def _forest(variant: str, protocol: str, metric: str, lines: Sequence[Line]) -> 
                 cut_low=low < first,
                 cut_high=high > last,
                 significant=significant,
-                said=f"{value:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "\u2212"),
-                words=words if p is None else f"{words}, p = {p:.2g}",
+                said=f"{signed(value)} [{signed(low)}, {signed(high)}]",
+                words=words if p is None else f"{words}, p = {page_format.chance(p)}",
             )
         )
     ticks = [(across(t), f"{t:+.2g}".replace("-", "\u2212") if t else "0") for t in marks]

@@ -10,13 +10,16 @@ from collections.abc import Mapping
 
 from acula_model.recipes import Recipe
 
-_LISTS = "OPERA's pretraining heard its train and validation lists of this corpus, not its test list"
+_LISTS = (
+    "OPERA's pretraining heard its train and validation lists of this corpus, not its test list"
+)
+_SIDE = "OPERA's pretraining heard the official train side, and no official test recording"
 HEARD: Mapping[str, Mapping[str, str]] = {
     "opera": {
         "uk_covid19": f"{_LISTS}; persons that we test may be in them",
         "coughvid": f"{_LISTS}; recordings that we test may be in them",
-        "icbhi": "OPERA's pretraining heard the official train side, and no official test recording",
-        "hflung": "OPERA's pretraining heard the official train side, and no official test recording",
+        "icbhi": _SIDE,
+        "hflung": _SIDE,
     }
 }
 

@@ -47,8 +47,9 @@ def predictions(place: Path) -> dict[Key, list[Prediction]]:
     found: dict[Key, list[Prediction]] = defaultdict(list)
     for row in _rows(place / "predictions.parquet"):
         given = row["probabilities"]
-        several = None if given is None or isinstance(given, float) else [float(p) for p in given]
-        one = Prediction(**row | {"probabilities": several})
+        if given is not None:  # a whole column of none reads as nan
+            row["probabilities"] = None if isinstance(given, float) else [float(p) for p in given]
+        one = Prediction(**row)
         found[key(one)].append(one)
     return {k: sorted(own, key=lambda p: p.unit) for k, own in found.items()}
 

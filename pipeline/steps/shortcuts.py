@@ -6,7 +6,7 @@ the manifest), the task's own label and masks, and other tasks' labels, unless t
 person is or how they were recorded: a second diagnosis is no shortcut, the sex is one.
 """
 
-# N = recordings, D = features
+# N recordings, D features
 
 import json
 import re
@@ -68,7 +68,9 @@ def score(
             task = manifest.evaluation_task(name)
             own = asked.get(task.id, [])
             wanted = {r["recording_id"] for r in own}
-            silent = features([r for r in recordings if r["recording_id"] in wanted], manifest, name)
+            silent = features(
+                [r for r in recordings if r["recording_id"] in wanted], manifest, name
+            )
             found = evaluate.run(silent, own, {task.id: task}, ("default",), name="shortcut")
             scores += found[0]
             predictions += found[1]

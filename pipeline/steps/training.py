@@ -63,7 +63,7 @@ def align(
     recipe: Recipe,
     manifests: Mapping[str, Manifest],
     progress: Progress = print,
-    launch: job.Launch = job.start,
+    launch: job.Launch | None = None,
 ) -> store.Outcome:
     """Align the encoder in processes of its own, then probe it; a killed run goes on.
 
@@ -72,7 +72,7 @@ def align(
         recipe: What to do.
         manifests: Of the datasets of this run.
         progress: Called with a line now and then.
-        launch: Runs the training command and waits for it.
+        launch: Runs the training command and waits for it; a plain child if not given.
 
     Raises:
         LeakageError: A person of the alignment set is held out by a task.
@@ -108,7 +108,7 @@ def _train(
     manifests: Mapping[str, Manifest],
     place: Path,
     progress: Progress,
-    launch: job.Launch,
+    launch: job.Launch | None,
 ) -> store.Outcome:
     corpus = layout.Corpus(settings.data_root)
     inputs = _training_inputs(corpus, settings, recipe, manifests)
@@ -136,6 +136,7 @@ def _train(
             ),
             settings.train_processes or job.devices(),
             launch,
+            progress,
         )
         store.write_json(place / "history.json", result.history)
         config = json.loads((result.folder / checkpoint.CONFIG).read_text())

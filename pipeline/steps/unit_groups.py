@@ -42,8 +42,9 @@ def of_units(
     asked = manifest.tasks[task]
     chosen: dict[str, str] = {}
     for name, spec in manifest.findings.items():
-        if spec.concept in ATTRIBUTES and name not in (asked.label, *asked.masks):
-            chosen.setdefault(ATTRIBUTES[spec.concept], name)
+        attribute = ATTRIBUTES.get(spec.concept) if spec.concept else None
+        if attribute and name not in (asked.label, *asked.masks):
+            chosen.setdefault(attribute, name)
     found: dict[str, dict[str, set[str]]] = {}
     for row in recordings:
         if row["recording_id"] not in unit_of:
@@ -53,8 +54,10 @@ def of_units(
         for attribute, name in chosen.items():
             if known[name].status in ("stated", "absent"):
                 spec, value = manifest.findings[name], known[name].value
-                numeric = spec.kind == "number" and isinstance(value, int | float)
-                own[attribute].add(_band(spec, float(value)) if numeric else str(known[name]))
+                if spec.kind == "number" and isinstance(value, int | float):
+                    own[attribute].add(_band(spec, value))
+                else:
+                    own[attribute].add(str(known[name]))
     return {unit: {a: _one(v) for a, v in own.items()} for unit, own in found.items()}
 
 

@@ -6,7 +6,7 @@ from pipeline.steps.results_schema import Mark, Measured, Verdict
 FLAGS = OF_SCORES | {
     "aligned_persons": "persons of validation or test were in alignment training",
     "heard_persons": "test persons were heard in training, without their reports",
-    "near_duplicates": "tested sounds are also on the side that was learned from",
+    "near_duplicates": "tested sounds are nearly equal to sounds that were learned from",
     "no_better_than_shortcut": "metadata that hear no sound are as good, or nearly so",
     "not_certified": "no certificate of this split was made",
 }
@@ -58,7 +58,11 @@ def _decide(row: Measured) -> tuple[Mark, str]:
 
 def _shared(persons: int, sounds: int) -> str:
     said = [f"{persons} test persons are also in train or validation"] if persons else []
-    said += [f"{sounds} tested sounds are also on the side that was learned from"] if sounds else []
+    said += (
+        [f"{sounds} tested sounds are nearly equal to sounds that were learned from"]
+        if sounds
+        else []
+    )
     return "; ".join(said)
 
 
@@ -74,9 +78,11 @@ def _against_shortcut(row: Measured) -> str | None:
     if shortcut is not None and sign * (row.after.value - shortcut.value) <= 0:
         return "no better than metadata that hear no sound"
     chance = row.floors.chance
-    if known is not None and chance is not None and sign * (known - chance) > 1e-9:
-        if sign * (row.after.value - known) <= 0:
-            return "no better than looking the person up"
+    if known is None or chance is None:
+        return None
+    # At chance the lookup knows nobody: then it is no floor of its own.
+    if sign * (known - chance) > 1e-9 and sign * (row.after.value - known) <= 0:
+        return "no better than looking the person up"
     gap = row.beyond_shortcut
     if gap is not None:
         worst = gap.high if row.metric == "mae" else gap.low

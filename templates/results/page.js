@@ -6,7 +6,7 @@
   const shown = document.getElementById("shown");
   const openAll = document.getElementById("open-all");
   const entries = [...table.tBodies];
-  const heads = [...table.querySelectorAll("thead th")];
+  const heads = [...table.tHead.rows[0].cells];
   const filters = ["regime", "variant", "protocol", "dataset"];
   const words = new Set(["task", "split"]);
   const scores = new Set(["before", "after", "difference", "interval", "chance", "shortcut", "lookup", "shuffled", "leak"]);
