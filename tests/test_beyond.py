@@ -69,6 +69,16 @@ def test_statements_recognise_what_they_state_and_nothing_else(task: Task) -> No
     assert nothing.auroc.low < 0.5 < nothing.auroc.high
 
 
+def test_what_all_statements_share_decides_nothing() -> None:
+    """Loud sounds are nearer to every class; only what sets the classes apart counts."""
+    sounds, rows, stated = shared_space(BINARY, signal=3.0)
+    loud = np.eye(WIDE)[0]
+    draw = np.random.default_rng(1)
+    sounds = {k: v + 30 * draw.standard_normal() * loud for k, v in sounds.items()}
+    found = zero_shot.score(BINARY, rows, sounds, [s + 3 * loud for s in stated])
+    assert found.auroc.low > 0.7
+
+
 def test_in_a_space_of_one_direction_every_statement_says_something() -> None:
     """Half of all directions order the sounds as well as the best; the interval does not know."""
     _, rows, stated = shared_space(BINARY, signal=0.0)
@@ -264,6 +274,9 @@ def test_a_device_that_alignment_adds_is_read_off(devices: tuple[str, ...]) -> N
     assert set(found.values) == set(devices) and sum(found.values.values()) == 30
     rare = values | {"d/0_0": "z"}
     assert confound.measure(before, after, "device", rare, subjects).left_out == ("z",)
+    in_test = {r["recording_id"]: "y" for r in subjects[-8:] if r["split"] == "test"}
+    late = values | in_test | {f"d/{n}_0": "y" for n in (3, 7, 11)}
+    assert confound.measure(before, after, "device", late, subjects).left_out == ("y",)
     with pytest.raises(NotRun, match=r"device: fewer than two values have 2 persons.*there are a"):
         confound.measure(before, after, "device", dict.fromkeys(values, "a"), subjects)
 
@@ -286,6 +299,10 @@ def test_agreement_with_the_teacher_is_found_and_is_none_by_chance() -> None:
     plainly = gauges.alignment(torch.from_numpy(after), torch.from_numpy(cloud(120, 300, 5)))
     wide = agreement.measure(after, after, cloud(120, 300, 5), persons)
     assert wide.after.value == pytest.approx(plainly)
+    alike = agreement.measure(
+        after, after, (after * 0 + 1e3 * cloud(1, 24, 6)) * (1 + 1e-12 * after), persons
+    )
+    assert alike.after.value == alike.after.low == alike.floor_after == 0.0
     with pytest.raises(NotRun, match="9 held-out persons"):
         agreement.measure(before, after, after, [f"p{n % 9}" for n in range(120)])
 

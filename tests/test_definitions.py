@@ -23,6 +23,7 @@ JOINT = (
     "label_leak",
     "baseline_scores",
     "train_alignment",
+    "comparison",
     "results_page",
 )
 
@@ -55,6 +56,7 @@ def test_a_leak_fails_the_check_and_stops_what_follows(tiny_settings, monkeypatc
     result = dg.materialize(
         definitions.build(tiny_settings).assets or [],
         selection="*shards",
+        resources={"pipes_subprocess_client": dg.PipesSubprocessClient()},
         instance=dg.DagsterInstance.ephemeral(),
         raise_on_error=False,
     )

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from conftest import manifest_values
 
+from acula_model.evaluation import intervals, subgroups
+from acula_model.evaluation.intervals import Difference
+from acula_model.evaluation.score import Score
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import label_leak, layout, page_leak, pairs, recordings, store, task_rows
+from pipeline.steps import label_leak, layout, pairs, recordings, score_files, store, task_rows
 
 MANIFEST = Manifest.model_validate(
     manifest_values(
@@ -62,11 +65,35 @@ class Corpus:
         for name in ("pairs", "subjects"):
             store.write_json(corpus.stamp(name), {"version": store.digest(rows)})
 
-    def line(self) -> page_leak.Line:
+    def measured(self) -> "Measured":
         label_leak.measure(self.settings, {"icbhi": MANIFEST}, lambda _: None)
         place = layout.Corpus(self.settings.data_root).label_leak
-        (line,) = page_leak.lines(place, {"icbhi": MANIFEST}, ["icbhi"])
-        return line
+        found = {s: score_files.scores(place / s)[0] for s in label_leak.SOURCES}
+        said = {s: score_files.predictions(place / s)[KEY] for s in ("strict", "findings")}
+        strict, findings = (subgroups.scored(p, "binary") for p in said.values())
+        return Measured(**found, excess=intervals.difference(strict, findings))
+
+
+KEY = ("icbhi/copd", "subject_clean", "default", "linear")
+
+
+@dataclass
+class Measured:
+    """Scores by source, and what strict words tell more than the findings in them."""
+
+    full: Score
+    strict: Score
+    findings: Score
+    excess: Difference
+
+    @property
+    def leaks(self) -> bool:
+        return self.excess.low > 0
+
+
+def at_chance(score: Score) -> bool:
+    assert score.low is not None and score.high is not None
+    return score.low < 0.5 < score.high
 
 
 @pytest.fixture
@@ -95,25 +122,27 @@ def people(strict: Callable[[int, int], str], drug: bool = False) -> list[dict[s
 
 def test_an_independent_label_cannot_be_read_off_a_strict_report(corpus: Corpus) -> None:
     corpus.write(people(lambda _, age: f"A patient of {age} years."))
-    line = corpus.line()
-    assert line.full and line.full.value > 0.99
-    assert line.strict and line.strict.low < 0.5 < line.strict.high
-    assert line.findings and line.findings.low < 0.5 < line.findings.high
-    assert not line.leaks
+    found = corpus.measured()
+    assert found.full.value and found.full.value > 0.99
+    assert at_chance(found.strict) and at_chance(found.findings) and not found.leaks
+    # The floor beside it: the same words, labels shuffled.
+    assert found.full.shuffled_low is not None and found.full.shuffled_high is not None
+    assert found.full.shuffled_low < 0.5 < found.full.shuffled_high
+    assert found.full.identity_lookup == 0.5
 
 
 def test_a_word_that_gives_the_label_away_is_seen(corpus: Corpus) -> None:
     corpus.write(people(lambda label, age: f"{('A person', 'A patient')[label]} of {age} years."))
-    line = corpus.line()
-    assert line.strict and line.strict.value > 0.99 and line.leaks
+    found = corpus.measured()
+    assert found.strict.value and found.strict.value > 0.99 and found.leaks
 
 
 def test_what_the_findings_tell_anyway_is_not_the_words_fault(corpus: Corpus) -> None:
     takes = ("none", "aspirin")
     corpus.write(people(lambda y, age: f"Age {age}. Takes {takes[y]}.", drug=True))
-    line = corpus.line()
-    assert line.strict and line.findings
-    assert line.strict.value > 0.99 and line.findings.value > 0.99 and not line.leaks
+    found = corpus.measured()
+    assert found.strict.value and found.findings.value
+    assert found.strict.value > 0.99 and found.findings.value > 0.99 and not found.leaks
 
 
 def test_it_skips_itself_and_follows_the_texts(corpus: Corpus) -> None:

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from acula_model import gauges
 from acula_model.evaluation import floors
 from acula_model.evaluation.examples import Index, NotRun, chance
 from acula_model.evaluation.intervals import Difference, Interval
+from acula_model.evaluation.metrics import Floats
 
 Matrix = npt.NDArray[np.floating]
 MIN_PERSONS = 10
 # Of whole persons by a hash of their ids: a CKA of a thousand pairs is known to a hundredth or
-# two, and the jackknife computes it sixty times.
+# two, and the jackknife takes fifty of them.
 PAIRS = 1000
 BLOCKS = 50
 FLOORS = 20
@@ -74,12 +74,13 @@ def measure(
     people, owner_N = np.unique(np.asarray(persons)[some], return_inverse=True)
     if len(people) < MIN_PERSONS:
         raise NotRun(f"{len(people)} held-out persons; an interval needs {MIN_PERSONS}")
-    before, after, text = (_narrow(x[some]) for x in (before_ND, after_ND, text_NE))
+    before, after, text = (_gram(x[some]) for x in (before_ND, after_ND, text_NE))
 
-    def statistics(rows: npt.NDArray[np.int64]) -> list[float]:
-        x, y, t = before[rows], after[rows], text[rows]
-        old, new = gauges.alignment(x, t), gauges.alignment(y, t)
-        return [old, new, new - old, gauges.alignment(x, y)]
+    def statistics(rows: Index) -> list[float]:
+        block = np.ix_(rows, rows)
+        x, y, t = (_centred(gram_NN[block]) for gram_NN in (before, after, text))
+        old, new = _cka(x, t), _cka(y, t)
+        return [old, new, new - old, _cka(x, y)]
 
     rng = np.random.default_rng(seed)
     block_N = (rng.permutation(len(people)) % min(BLOCKS, len(people)))[owner_N]
@@ -89,14 +90,16 @@ def measure(
     one, two, gap, encoders = (
         _interval(v, s, len(left_BK)) for v, s in zip(value_K, se_K, strict=True)
     )
-    exchanged = [text[floors.of_others(people[owner_N], rng)] for _ in range(FLOORS)]
+    x, y = _centred(before), _centred(after)
+    exchanged = [floors.of_others(people[owner_N], rng) for _ in range(FLOORS)]
+    texts = [_centred(text[np.ix_(at_N, at_N)]) for at_N in exchanged]
     return Agreement(
         before=one,
         after=two,
         difference=Difference(**vars(gap), p=_p(gap)),
         encoders=encoders,
-        floor_before=float(np.mean([gauges.alignment(before, t) for t in exchanged])),
-        floor_after=float(np.mean([gauges.alignment(after, t) for t in exchanged])),
+        floor_before=float(np.mean([_cka(x, t) for t in texts])),
+        floor_after=float(np.mean([_cka(y, t) for t in texts])),
         pairs=len(owner_N),
         persons=len(people),
     )
@@ -111,10 +114,31 @@ def _some(persons: Sequence[str]) -> Index:
     return np.flatnonzero([p in kept for p in persons])
 
 
-def _narrow(x_ND: Matrix) -> torch.Tensor:
-    """The same rows turned into no more dimensions than there are rows: no product changes."""
-    x = torch.from_numpy(np.asarray(x_ND, np.float64))
-    return x if x.shape[1] <= len(x) else torch.linalg.qr(x.T, mode="r").R.T
+def _gram(x_ND: Matrix) -> Floats:
+    """[N, N]: products of rows minus their mean, which serve all subsets of them."""
+    raw_ND = x_ND.astype(np.float64)
+    found = raw_ND - raw_ND.mean(0)
+    found *= np.linalg.norm(found) > gauges.ROUNDING * np.linalg.norm(raw_ND)
+    return found @ found.T
+
+
+def _centred(gram_NN: Floats) -> Floats:
+    """Products of these rows minus their own mean; rows equal but for rounding become zero."""
+    mean_N = gram_NN.mean(0)
+    found = gram_NN - mean_N - mean_N[:, None] + mean_N.mean()
+    return found * (np.trace(found) > gauges.ROUNDING**2 * np.trace(gram_NN))
+
+
+def _cka(k_NN: Floats, l_NN: Floats) -> float:
+    """``gauges.alignment`` of centred products, the |X'Y|^2 of which is their sum over pairs."""
+    own = _hsic(k_NN, k_NN), _hsic(l_NN, l_NN)
+    return _hsic(k_NN, l_NN) / math.sqrt(own[0] * own[1]) if min(own) > 0 else 0.0
+
+
+def _hsic(k_NN: Floats, l_NN: Floats) -> float:
+    n, k_N, l_N = len(k_NN), k_NN.diagonal(), l_NN.diagonal()
+    rest = k_N.sum() * l_N.sum() / ((n - 1) * (n - 2)) - k_N @ l_N * n / (n - 2)
+    return float(np.vdot(k_NN, l_NN) + rest)
 
 
 def _interval(value: float, se: float, blocks: int) -> Interval:

@@ -78,7 +78,7 @@ def score(
 
     def side(prompt_CQ: Floats) -> intervals.Scored:
         near_NC = vectors_NQ @ _unit(prompt_CQ).T
-        return sides.tested(examples, every, near_NC)
+        return sides.tested(examples, every, near_NC - _others(near_NC))
 
     found = side(np.stack([p.astype(np.float64).mean(0) for p in prompts]))
     rng = np.random.default_rng(seed)

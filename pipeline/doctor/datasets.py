@@ -6,6 +6,7 @@ Nothing here depends on a model, so it is made once per dataset and read by ever
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from pipeline.doctor.certificate import Certificate, certify
 from pipeline.doctor.columns import SplitError
 from pipeline.doctor.near import Group
 from pipeline.doctor.sounds import near_duplicates_of
+from pipeline.doctor.table import EACH
 from pipeline.manifest import load_all
 from pipeline.settings import Settings
 from pipeline.steps import layout, store
@@ -83,11 +85,11 @@ def check(
 
 def shortened(certificate: Certificate) -> dict[str, Any]:
     """What a page shows of a certificate: no person's or recording's name."""
-    facts = json.loads(json.dumps(certificate.facts()))
+    facts: dict[str, Any] = json.loads(json.dumps(certificate.facts()))
     notable = [d for d in facts["drift"] if abs(d["difference"]) >= drift.NOTABLE]
     return {
         "sound": facts["sound"],
-        "sides": facts["sides"],
+        "sides": _sides(facts),
         "verdicts": [v | {"text": _EXAMPLE.sub(".", v["text"])} for v in facts["verdicts"]],
         "alone": [
             {"column": a["column"], "auroc": a["auroc"], "is_label": a["is_label"]}
@@ -97,3 +99,22 @@ def shortened(certificate: Certificate) -> dict[str, Any]:
         "power": facts["power"],
         "notes": facts["notes"],
     }
+
+
+def _sides(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where each person is left out in turn, the sides are called as the persons are: one sum."""
+    sides: list[dict[str, Any]] = facts["sides"]
+    if facts["tested"] != EACH or len(sides) < 2:
+        return sides
+    labels = Counter[str]()
+    for side in sides:
+        labels.update(side["labels"])
+    known = [s["persons"] for s in sides if s["persons"] is not None]
+    return [
+        {
+            "name": f"{len(sides)} sides",
+            "recordings": sum(s["recordings"] for s in sides),
+            "persons": sum(known) if known else None,
+            "labels": dict(sorted(labels.items())),
+        }
+    ]

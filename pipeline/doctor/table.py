@@ -14,6 +14,7 @@ from pipeline.doctor import columns
 from pipeline.doctor.columns import SplitError, listed
 
 Mask = npt.NDArray[np.bool_]
+EACH = "each fold"  # is tested in turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ class Split:
     def tested(self) -> str:
         """What the tested side is called."""
         named = [s for s in ("train", "val", "test") if s in self.sides]
-        return named[-1] if len(named) >= 2 else "each fold"
+        return named[-1] if len(named) >= 2 else EACH
 
 
 def build(name: str, table: pd.DataFrame, choices: Choices) -> Split:

@@ -10,6 +10,7 @@ from typing import Any
 from acula_model import evaluation
 from acula_model.evaluation import intervals
 from acula_model.recipes import Recipe
+from acula_model.training import job
 from pipeline.manifest import Manifest, load_all
 from pipeline.settings import Settings
 from pipeline.steps import (
@@ -88,7 +89,7 @@ def make(
         "tables": [store.version_at(corpus.stamp(n)) for n in ("subjects", "pairs")],
         "checks": store.digest(checks),
         "manifests": {d: store.digest(m.model_dump()) for d, m in sorted(known.items())},
-        "beyond": store.digest(_read(at.run / "beyond.json")),
+        "given": store.digest([_read(at.run / name) for name in (job.JOB, "beyond.json")]),
         "made_up": made_up(settings),
         "code": store.package_version(evaluation, *modules),
     }
@@ -125,7 +126,7 @@ def compare(
     for row in tables["task_rows"]:
         of_task.setdefault((row["task"], row["variant"]), []).append(row)
     sources = Sources.read(at.run / "scores", at.baseline, at.label_leak)
-    gaps = measures.differences(sources, {t: manifests[t.split("/")[0]] for t, _ in of_task})
+    gaps = measures.differences(sources, manifests)
     rows: list[Measured] = []
     groups: dict[str, dict[str, unit_groups.Values]] = {}
     counts: dict[tuple[str, str], leakage.Counts] = {}
@@ -159,6 +160,7 @@ def compare(
         row = row.model_copy(update={"flags": verdicts.flags(row)})
         judged.append(Row(**dict(row), verdict=verdicts.decide(row)))
     return Results(
+        schema=results_schema.VERSION,
         run=_run(settings, recipe, at.run),
         summary=measures.summary(sources, manifests),
         flags=verdicts.FLAGS,

@@ -93,10 +93,15 @@ def paired(ours: Found, key: Key, other: Found, other_key: Key, kind: Kind) -> A
 
 
 def differences(sources: Sources, manifests: Mapping[str, Manifest]) -> dict[Key, Difference]:
-    """After - before of every score that has both; Holm over the tasks of one way of scoring."""
+    """After - before of every score that has both; Holm over the tasks of one way of scoring.
+
+    Raises:
+        ValueError: The two are of different test units; names the task.
+    """
     raw: dict[tuple[str, ...], dict[str, intervals.Difference]] = defaultdict(dict)
     for key in sorted(sources.after.predictions):
-        gap = paired(sources.after, key, sources.before, key, _kind(manifests[key[0]], key[0]))
+        kind = _kind(manifests, key[0])
+        gap = paired(sources.after, key, sources.before, key, kind)
         if gap is not None:
             raw[key[1:]][key[0]] = gap
     found: dict[Key, Difference] = {}
@@ -149,10 +154,9 @@ def summary(sources: Sources, manifests: Mapping[str, Manifest]) -> Summary:
     ours: dict[str, Scored] = {}
     other: dict[str, Scored] = {}
     for key in sorted(sources.after.predictions):
-        dataset = key[0].partition("/")[0]
         theirs = sources.before.predictions.get(key)
-        if key[1:] == HEADLINE and theirs and dataset in manifests:
-            kind = _kind(manifests[dataset], key[0])
+        if key[1:] == HEADLINE and theirs:
+            kind = _kind(manifests, key[0])
             if kind != "regression":
                 ours[key[0]] = subgroups.scored(sources.after.predictions[key], kind)
                 other[key[0]] = subgroups.scored(theirs, kind)
@@ -184,8 +188,9 @@ def _mean(
     }
 
 
-def _kind(manifest: Manifest, task: str) -> Kind:
-    return manifest.tasks[task.partition("/")[2]].kind
+def _kind(manifests: Mapping[str, Manifest], task: str) -> Kind:
+    dataset, _, name = task.partition("/")
+    return manifests[dataset].tasks[name].kind
 
 
 def _number(value: float | None) -> float | None:

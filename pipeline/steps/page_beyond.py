@@ -88,9 +88,9 @@ _MEASURES = (
     _Measure(
         key="agreement",
         title="Agreement with the teacher (CKA)",
-        lead="Debiased CKA between embeddings of sounds and the teacher\u2019s of their reports: 0 for "
-        "unrelated ones, 1 for equal up to rotation and scale. The floors pair sounds with other "
-        "reports; between encoders is before against after.",
+        lead="Debiased CKA between embeddings of sounds and the teacher\u2019s of their reports: "
+        "0 for unrelated ones, 1 for equal up to rotation and scale. The floors pair sounds with "
+        "other reports; between encoders is before against after.",
         named="Dataset",
         columns=(
             *_CHANGE, ("Between encoders", "encoders"), ("Floor, before", "floor_before"),
@@ -132,7 +132,8 @@ def _section(measure: _Measure, found: Any) -> Section:
     entries = _entries(found)
     run = [(name, e) for name, e in entries if "reason" not in e]
     rows = [
-        ([name] if measure.named else []) + [_cell(_at(row, path), path) for _, path in measure.columns]
+        ([name] if measure.named else [])
+        + [_cell(_at(row, path), path) for _, path in measure.columns]
         for name, entry in run
         for row in _expanded(entry, measure.inner)
     ]
@@ -154,7 +155,9 @@ def _section(measure: _Measure, found: Any) -> Section:
 
 def _entries(found: Any) -> list[tuple[str, Entry]]:
     if isinstance(found, list):
-        return [(" \u2192 ".join(str(e.get(s, "?")) for s in ("source", "target")), e) for e in found]
+        return [
+            (" \u2192 ".join(str(e.get(s, "?")) for s in ("source", "target")), e) for e in found
+        ]
     if "reason" in found:
         return [("all", found)]
     return list(found.items())

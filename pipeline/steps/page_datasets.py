@@ -1,4 +1,4 @@
-"""pairs + quarantine + manifest -> what the results page says about each dataset."""
+"""subjects, pairs, quarantine, manifest -> what the results page says about each dataset."""
 
 import json
 from collections import Counter
@@ -38,12 +38,14 @@ def describe(
     pairs: Sequence[Mapping[str, Any]],
 ) -> list[Described]:
     """Every dataset of the run, in the order of the settings."""
-    by_dataset: dict[str, list[Mapping[str, Any]]] = {d: [] for d in settings.alignment}
-    for row in pairs:
+    by_dataset: dict[str, list[Mapping[str, Any]]] = {d: [] for d in settings.evaluated}
+    for row in store.read_table(corpus.table("subjects")).to_pylist():
         by_dataset[row["dataset"]].append(row)
-    found = []
+    aligned = Counter(row["dataset"] for row in pairs if row["align"])
+    found: list[Described] = []
     for dataset, own in by_dataset.items():
         here = corpus.dataset(dataset)
+        seconds = store.read_table(here.recordings, ["duration_s"])["duration_s"].to_pylist()
         # Names of files are left where they are: some publishers write initials into them.
         refused = store.read_table(here.quarantine, ["reason"]).to_pylist()
         identity = {r["person_id"]: r["identity"] for r in own}
@@ -53,10 +55,10 @@ def describe(
                 manifest=manifests[dataset],
                 source=json.loads(here.archive_stamp.read_text())["facts"]["source"],
                 recordings=len(own),
-                hours=sum(r["duration_s"] for r in own) / 3600,
+                hours=sum(seconds) / 3600,
                 persons={k: n for k in IDENTITIES if (n := list(identity.values()).count(k))},
                 splits={s: (len(r), len({p["person_id"] for p in r})) for s, r in sides.items()},
-                aligned=sum(r["align"] for r in own),
+                aligned=aligned[dataset],
                 quarantine=Counter(r["reason"] for r in refused),
             )
         )

@@ -27,7 +27,7 @@ Tick = tuple[float, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A log-mel spectrogram as a data URI, and where its ticks are (shares, 0 is left and bottom)."""
+    """A log-mel spectrogram as a data URI, and where its ticks are; 0 is left and bottom."""
 
     uri: str
     seconds: list[Tick]

@@ -47,7 +47,7 @@ def draw(lines: Sequence[Line]) -> list[Forest]:
     """A plot per variant, protocol and metric, in the order of the page."""
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for line in lines:
-        if line.run and line.row["difference"]:
+        if line.run and line.keys["interval"] is not None:
             row = line.row
             groups.setdefault((row["variant"], row["protocol"], row["metric"]), []).append(line)
     return [_forest(*key, own) for key, own in groups.items()]

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from acula_model.evaluation import intervals, subgroups
-from acula_model.evaluation.score import Prediction, Score
+from acula_model.evaluation.score import Score
 from pipeline.manifest import Manifest
-from pipeline.steps import label_leak, score_files, store
+from pipeline.steps import label_leak, score_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +49,7 @@ class Line:
 def lines(place: Path, manifests: Mapping[str, Manifest], datasets: Sequence[str]) -> list[Line]:
     """One line per task that has reports."""
     found = {s: dict(_clean(score_files.scores(place / s))) for s in label_leak.SOURCES}
-    said = {s: _predictions(place / s) for s in ("strict", "findings")}
+    said = {s: score_files.predictions(place / s) for s in ("strict", "findings")}
     table: list[Line] = []
     for dataset in datasets:
         for name, task in manifests[dataset].tasks.items():
@@ -61,7 +60,7 @@ def lines(place: Path, manifests: Mapping[str, Manifest], datasets: Sequence[str
             excess = None
             if {"strict", "findings"} <= known.keys():
                 ours, other = (
-                    subgroups.scored(said[s].get(key, []), task.kind)
+                    subgroups.scored(said[s][score_files.key(known[s])], task.kind)
                     for s in (
                         ("findings", "strict") if task.metric == "mae" else ("strict", "findings")
                     )
@@ -85,12 +84,3 @@ def _clean(scores: Sequence[Score]) -> Iterator[tuple[str, Score]]:
     for score in scores:
         if (score.variant, score.protocol) == ("subject_clean", "default"):
             yield score.task, score
-
-
-def _predictions(place: Path) -> dict[str, list[Prediction]]:
-    found: dict[str, list[Prediction]] = {}
-    rows: list[dict[str, Any]] = store.read_table(place / "predictions.parquet").to_pylist()
-    for row in rows:
-        if (row["variant"], row["protocol"]) == ("subject_clean", "default"):
-            found.setdefault(row["task"], []).append(Prediction(**row))
-    return found

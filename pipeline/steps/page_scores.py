@@ -5,14 +5,12 @@ words for marks, and drawings.
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from acula_model.evaluation.score import FLAGS
 from pipeline.steps import page_curves
 from pipeline.steps.page_curves import Agreement, Panel
 
@@ -83,9 +81,9 @@ class Results:
     def sign(self) -> str:
         """``above``, ``below`` or ``unclear``: where the interval of the mean difference lies."""
         found = self.summary["difference"]
-        if found["low"] > 0:
+        if found["low"] is not None and found["low"] > 0:
             return "above"
-        return "below" if found["high"] < 0 else "unclear"
+        return "below" if found["high"] is not None and found["high"] < 0 else "unclear"
 
     def values(self, name: str) -> list[str]:
         """What the lines have of a filter, in the order of the page."""
@@ -114,7 +112,10 @@ def load(path: Path, predictions: Sequence[Mapping[str, Any]] = ()) -> Results:
             "materialise `comparison` again"
         )
     said = page_curves.by_row(predictions)
-    lines = [_line(row, said.get(_key(row), [])) for row in sorted(found["rows"], key=_order)]
+    words = found["flags"]
+    lines = [
+        _line(row, said.get(_key(row), []), words) for row in sorted(found["rows"], key=_order)
+    ]
     missing: dict[str, list[str]] = {}
     for line in lines:
         if not line.run:
@@ -140,7 +141,7 @@ def _order(row: Row) -> tuple[Any, ...]:
     return row["after"] is None, clean, usual, row["metric"], *_key(row)
 
 
-def _line(row: Row, said: Sequence[tuple[float, float]]) -> Line:
+def _line(row: Row, said: Sequence[tuple[float, float]], words: Mapping[str, str]) -> Line:
     tested = next((f for f in ("test", "each") if f in row["units"]), "test")
     details = row.get("details") or {}
     before, after = (details.get(side) or {} for side in ("before", "after"))
@@ -149,7 +150,7 @@ def _line(row: Row, said: Sequence[tuple[float, float]]) -> Line:
         anchor="-".join(re.sub(r"\W+", "-", part) for part in _key(row)),
         keys=_keys(row, tested),
         tested=tested,
-        flags=[FLAGS.get(name, name.replace("_", " ")) for name in row["flags"]],
+        flags=[words[name] for name in row["flags"]],
         certificate=_certified(row.get("certificate")),
         roc=page_curves.roc(before, after),
         reliability=page_curves.reliability(before, after),
@@ -167,7 +168,7 @@ def _keys(row: Row, tested: str) -> dict[str, str | float | None]:
         "before": _value(row["before"]),
         "after": _value(row["after"]),
         "difference": _value(change),
-        "interval": change["high"] - change["low"] if change else None,
+        "interval": _width(change),
         "chance": floors["chance"],
         "shortcut": _value(floors["shortcut"]),
         "lookup": floors["identity_lookup"],
@@ -177,10 +178,14 @@ def _keys(row: Row, tested: str) -> dict[str, str | float | None]:
     }
 
 
-def _value(entry: Mapping[str, float] | None) -> float | None:
-    if entry is None or entry["value"] is None or math.isnan(entry["value"]):
+def _width(entry: Mapping[str, float | None] | None) -> float | None:
+    if entry is None or entry["low"] is None or entry["high"] is None:
         return None
-    return entry["value"]
+    return entry["high"] - entry["low"]
+
+
+def _value(entry: Mapping[str, float | None] | None) -> float | None:
+    return entry["value"] if entry else None
 
 
 def _certified(certificate: Mapping[str, Any] | None) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acula_model import encoders, front_end
+from acula_model import encoders, evaluation, front_end
 from acula_model.front_end import FrontEnd
 from acula_model.recipes import Recipe
 from pipeline import RESOURCES, records
@@ -95,7 +95,7 @@ def make(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) 
         after=page_points.files(settings, task_rows, mel.key, run.name),
     )
     stamps = {n: corpus.stamp(n) for n in ("subjects", "pairs", "shards")} | sources.stamped
-    for dataset in settings.alignment:
+    for dataset in settings.evaluated:
         here = corpus.dataset(dataset)
         stamps |= {
             f"{dataset} archive": here.archive_stamp,
@@ -107,7 +107,7 @@ def make(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) 
         "run": [sources.run.name, recipe.name, recipe.key],
         "manifests": {d: store.digest(m.model_dump()) for d, m in sorted(manifests.items())},
         "template": pages.version(TEMPLATE.name, PARTS),
-        "code": store.code_version(*_CODE, sys.modules[__name__]),
+        "code": store.package_version(evaluation, *_CODE, sys.modules[__name__]),
     }
 
     def work() -> tuple[str, dict[str, Any]]:
@@ -187,7 +187,6 @@ def _render(
         curves=page_history.curves(history, results.run["best_epoch"]),
         datasets=datasets,
         synthetic=[d.manifest.id for d in datasets if d.source == "sample"],
-        left_out=[m for d, m in sorted(manifests.items()) if d not in settings.evaluated],
         reasons=_reasons(datasets),
         examples=examples,
         front_end=mel,

@@ -168,7 +168,7 @@ class Results(Strict):
     """A run's results."""
 
     # Named `schema` in the file; a field of that name would hide a method of the base.
-    version: int = Field(VERSION, alias="schema")
+    version: int = Field(alias="schema")
     run: Run
     summary: Summary
     flags: dict[str, str] = Field(description="flag -> what it says")

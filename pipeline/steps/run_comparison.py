@@ -206,11 +206,11 @@ def _mean(
     chosen = [n for n in names if tasks[n].metric == "auroc"]
     if not chosen:
         return None
-    sides: list[dict[str, list[Scored]]] = [
-        {n: [subgroups.scored(r.predictions[way.key(n)], tasks[n].kind)] for n in chosen}
-        for r in (ours, other)
-    ]
-    return len(chosen), intervals.mean_difference(*sides)
+
+    def said(run: Run) -> dict[str, list[Scored]]:
+        return {n: [subgroups.scored(run.predictions[way.key(n)], tasks[n].kind)] for n in chosen}
+
+    return len(chosen), intervals.mean_difference(said(ours), said(other))
 
 
 def _same_units(

@@ -77,11 +77,14 @@ def _against_shortcut(row: Measured) -> str | None:
     shortcut, known = row.floors.shortcut, row.floors.identity_lookup
     if shortcut is not None and sign * (row.after.value - shortcut.value) <= 0:
         return "no better than metadata that hear no sound"
-    chance = row.floors.chance
-    if known is None or chance is None:
-        return None
     # At chance the lookup knows nobody: then it is no floor of its own.
-    if sign * (known - chance) > 1e-9 and sign * (row.after.value - known) <= 0:
+    chance = row.floors.chance
+    if (
+        known is not None
+        and chance is not None
+        and sign * (known - chance) > 1e-9
+        and sign * (row.after.value - known) <= 0
+    ):
         return "no better than looking the person up"
     gap = row.beyond_shortcut
     if gap is not None:

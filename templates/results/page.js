@@ -32,7 +32,7 @@
     const up = head.getAttribute("aria-sort") !== "ascending";
     heads.forEach((h) => h.setAttribute("aria-sort", h === head ? (up ? "ascending" : "descending") : "none"));
     entries.slice().sort(compare(head.dataset.key, up ? 1 : -1)).forEach((e) => table.append(e));
-    sorted = `${head.querySelector("button").textContent.trim().toLowerCase()}, ${up ? "ascending" : "descending"}`;
+    sorted = `${head.querySelector(".t").textContent.toLowerCase()}, ${up ? "ascending" : "descending"}`;
     tell(sorted);
   };
 
@@ -56,7 +56,10 @@
   };
   form.addEventListener("change", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(filter));
+  form.addEventListener("reset", () => setTimeout(() => {
+    form.elements.run.checked = false;
+    filter();
+  }));
 
   openAll.addEventListener("click", () => {
     const details = entries.filter((e) => !e.hidden).flatMap((e) => [...e.querySelectorAll("details.detail")]);

@@ -8,6 +8,7 @@ weights of all of them: one large product in place of many small ones.
 # U = rows that any run draws, V = validation
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,18 @@ class Run:
         return len(self.split.train), len(self.split.val)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Steps are too small to share: on busy cores two threads take eight times the time of one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def train(examples: Examples, runs: Sequence[Run], settings: Published) -> list[Floats]:
     """Train runs of one shape side by side.
 
