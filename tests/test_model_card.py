@@ -27,7 +27,11 @@ FREE = model_card.Corpus(
 def folder(tmp_path: Path) -> Path:
     encoder = encoders.build("opera_gt_small", **TINY)
     encoder.weights = Weights(source="a/b", revision="c0ffee", licence="MIT, and more")
-    meta = {"recipe": asdict(SAMPLE), "best_epoch": 3, "teacher": {"model": "google/medgemma-4b-pt"}}
+    meta = {
+        "recipe": asdict(SAMPLE),
+        "best_epoch": 3,
+        "teacher": {"model": "google/medgemma-4b-pt"},
+    }
     checkpoint.save(tmp_path / "model", encoder, {}, meta)
     return tmp_path / "model"
 
@@ -61,6 +65,7 @@ def test_the_pipeline_hands_over_every_manifest_and_every_score(
 ) -> None:
     manifests = load_all()
     rows = [{"dataset": d, "align": a} for d in manifests for a in (True, True, False)]
+
     def score(task: str, variant: str, value: float | None, reason: str | None = None) -> Score:
         return Score(
             task=task, variant=variant, protocol="default", head="linear", features="encoder",

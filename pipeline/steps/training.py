@@ -182,6 +182,7 @@ def _scored(
     corpus: layout.Corpus, manifests: Mapping[str, Manifest], settings: Settings
 ) -> dict[str, Any]:
     """What scores depend on besides the encoder."""
+    versions = {name: store.version_at(corpus.stamp(name)) for name in ("shards", "subjects")}
     made_of = json.loads(corpus.stamp("subjects").read_text())["inputs"]["recordings"]
     if set(made_of) != set(settings.evaluated):
         raise ValueError(
@@ -189,9 +190,7 @@ def _scored(
             f"{', '.join(settings.evaluated)}: run `dagster asset materialize --select "
             "'*train_alignment'` first"
         )
-    return {
-        "shards": store.version_at(corpus.stamp("shards")),
-        "subjects": store.version_at(corpus.stamp("subjects")),
+    return versions | {
         "tasks": {t: repr(task) for t, task in probing.tasks(manifests).items()},
     }
 
