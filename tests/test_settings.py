@@ -58,7 +58,7 @@ def test_datasets_are_a_list_with_commas(load: Callable[..., Settings], value: s
         ({"acula_dataset": "icbhi"}, r"no setting acula_dataset; valid: .*ACULA_DATASETS"),
         ({"ACULA_DATASETS": "icbhi,circr"}, r"no dataset circr; valid ids: .*circor.*icbhi"),
         ({"ACULA_DATASETS": " , "}, r"at least one dataset of: .*icbhi"),
-        ({"ACULA_RECIPE": "dmo"}, r"no recipe 'dmo'; valid names: .*demo.*paper"),
+        ({"ACULA_RECIPE": "dmo"}, r"no recipe 'dmo'; valid names: sample, paper"),
         ({"ACULA_ARCHIVES": "smple"}, r"'smple' is neither `sample` nor `download` nor an exist"),
         ({"ACULA_ARCHIVES": "sample,icbhi=smple"}, r"'smple' is neither"),
         ({"ACULA_ARCHIVES": "sample,icbih=."}, r"no dataset icbih"),
