@@ -1,11 +1,9 @@
 """pairs + recipe -> an aligned encoder: epochs of steps, held-out gauges, states, a checkpoint."""
 
 import math
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 from acula_model import checkpoint, features
 from acula_model.recipes import Recipe
 from acula_model.spectra import Source
-from acula_model.training import feed, held_out, order, pairs, ranks, report, state
+from acula_model.training import feed, held_out, order, pairs, ranks, report, state, stopping
 from acula_model.training.errors import InterruptedTrainingError, TrainingError
 from acula_model.training.model import Aligner
 from acula_model.training.trainer import LOSSES, Trainer
@@ -82,7 +80,7 @@ def align(
     """
     device = ranks.pick(device)
     folder.mkdir(parents=True, exist_ok=True)
-    with ranks.group(device), _stoppable() as stopped:
+    with ranks.group(device), stopping.event() as stopped:
         said = report.Reporter(folder, progress, trackers, asdict(recipe), ranks.rank() > 0)
         run = _Run(recipe, given, folder, device, f"{recipe.key}-{key}", said)
         run.resume()
@@ -287,25 +285,3 @@ class _Run:
             f"{line['masked_loss']:.4f}"
         )
         return said + (self.gauges.in_words(line) if "held_out_cka" in line else "")
-
-
-@contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """An event that SIGTERM or the first Ctrl-C sets; the run then ends after the step it is in."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-
-    def stop(number: int, _: Any) -> None:
-        stopped.set()
-        signal.signal(number, before[signal.Signals(number)])  # a second one ends it at once
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
