@@ -27,9 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from acula_model import recipes
-from acula_model.evaluation import run as evaluate
+from acula_model import encoders, mels, recipes
+from acula_model.evaluation import examples
 from acula_model.evaluation.intervals import Scored, mean_difference
+from acula_model.evaluation.protocols import default
+from acula_model.evaluation.task import Task
 from acula_model.recipes import Recipe
 from pipeline import pool
 from pipeline import settings as configuration
@@ -58,7 +60,7 @@ def arm_recipe(arm: str, seed: int, base: str = "sample") -> Recipe:
 
 
 def corpus(data_root: Path, seed: int, scale: float) -> configuration.Settings:
-    """Make the sample corpus up to shards and teacher vectors; returns its settings."""
+    """Make the sample corpus up to shards, spectra and teacher vectors; returns its settings."""
     from pipeline.steps import embeddings
 
     manifests = load_all()
@@ -78,16 +80,18 @@ def corpus(data_root: Path, seed: int, scale: float) -> configuration.Settings:
     shards.write(settings, manifests)
     for recipe in {r.teacher: r for r in (arm_recipe(arm, 0) for arm in ARMS)}.values():
         embeddings.embed(settings, recipe)
+    place, front_end = layout.Corpus(data_root), encoders.build(recipes.SAMPLE.encoder).front_end
+    mels.load(place.shards, place.mels, front_end)  # once, not by every worker
     return settings
 
 
 def train_arm(
     arm: str, seed: int, settings: configuration.Settings, base: str
-) -> tuple[str, int, list[Any]]:
+) -> tuple[str, int, dict[str, Scored]]:
     """Train and probe one arm from one seed; runs in a worker with one thread."""
     import torch
 
-    from acula_model import checkpoint, features, mels
+    from acula_model import checkpoint, features
     from acula_model.teachers import vectors
     from acula_model.training import loop
     from acula_model.training.model import Aligner
@@ -128,23 +132,23 @@ def train_arm(
         source.meta[i]["recording_id"]: v for i, v in features.embed(model, source, ids).items()
     }
     declared = probing.tasks({d: load_all()[d] for d in settings.alignment})
-    _, predictions = evaluate.run(found, tasks, declared, ("default",))
-    return arm, seed, predictions
+    by_task: dict[str, list[dict[str, Any]]] = {}
+    for row in tasks:
+        by_task.setdefault(row["task"], []).append(row)
+    return arm, seed, {t: probed(declared[t], own, found) for t, own in sorted(by_task.items())}
 
 
-def scored(predictions: list[Any]) -> dict[str, Scored]:
-    """Task -> outputs of one arm and seed."""
-    by_task: dict[str, list[Any]] = {}
-    for p in predictions:
-        by_task.setdefault(p.task, []).append(p)
-    return {
-        task: Scored(
-            outputs=np.array([p.score for p in own]),
-            labels=np.array([p.label for p in own]),
-            persons=[p.person_id for p in own],
-        )
-        for task, own in sorted(by_task.items())
-    }
+def probed(task: Task, rows: list[dict[str, Any]], found: examples.Features) -> Scored:
+    """The default protocol's head on the test side; its floors and intervals are not asked for."""
+    given = examples.gather(task, rows, found)
+    examples.check_size(given)
+    outcome = default.run(given, shuffles=0)
+    at_U, said_SUC = examples.per_unit(given, outcome.rows, outcome.outputs)
+    return Scored(
+        outputs=said_SUC[0, :, 1],
+        labels=given.labels[at_U],
+        persons=given.persons[at_U].tolist(),
+    )
 
 
 def table(
@@ -159,8 +163,8 @@ def table(
     settings = corpus(data_root, corpus_seed, scale)
     jobs = [(arm, seed, settings, base) for seed in range(seeds) for arm in reversed(arms)]
     found: dict[str, dict[str, list[Scored]]] = {arm: {} for arm in arms}
-    for arm, _, predictions in sorted(pool.run(train_arm, jobs), key=lambda r: r[:2]):
-        for task, score in scored(predictions).items():
+    for arm, _, scored in sorted(pool.run(train_arm, jobs), key=lambda r: r[:2]):
+        for task, score in scored.items():
             found[arm].setdefault(task, []).append(score)
     tasks = sorted(found["aligned"])
     auroc = {

@@ -7,6 +7,9 @@ are taken round by round. With REF_ACULA set to a checkout of the AcuLa release,
 the same sounds as 16 kHz wav files, which spares it the resampling of real ones.
 
     REF_ACULA=<checkout> python -m benchmarks.loading --data <folder>
+
+`cached` and `direct` are for a paired benchmark that has shards (`flac-*.tar`) and the release's
+loader beside them: the trainer's own feed, windows as published, teacher vectors included.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import io
 import os
 import statistics
 import sys
+import tarfile
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -28,9 +32,13 @@ from acula_model import mels, shards
 from acula_model.flac_source import FlacSource
 from acula_model.front_end import MelFrontEnd
 from acula_model.spectra import Source
+from acula_model.training.feed import Feed
+from acula_model.training.pairs import Pairs
 
 BATCH, SECONDS, ROUNDS = 24, 10.0, 7
 OURS = MelFrontEnd()
+PUBLISHED = MelFrontEnd(profile="acula-train")  # the first 8.19 s, zeros after a shorter recording
+WIDTH = 2560  # of the teacher
 Batches = Iterator[torch.Tensor]
 
 
@@ -99,7 +107,7 @@ def bare_loop(flacs: list[bytes], clips: int, epochs: int) -> Batches:
         yield torch.stack(found)
 
 
-def released(data: Path, clips: int, workers: int) -> Batches:
+def released(data: Path, clips: int, workers: int, shuffle: bool = True) -> Batches:
     """The loader of the release; its import of an augmentation that it never calls is replaced."""
     for name in ("augly", "augly.audio"):
         sys.modules.setdefault(name, types.ModuleType(name))
@@ -111,7 +119,7 @@ def released(data: Path, clips: int, workers: int) -> Batches:
     texts = [f"the recording number {n} has crackles" for n in range(clips)]
     pairs = AudioTextPairDataset(paths, texts, _tokenizer(texts), 128, 8)
     loader: Any = torch.utils.data.DataLoader(
-        pairs, batch_size=BATCH, shuffle=True, num_workers=workers, drop_last=True
+        pairs, batch_size=BATCH, shuffle=shuffle, num_workers=workers, drop_last=True
     )
     return (batch["audio"] if isinstance(batch, dict) else batch[0] for batch in loader)
 
@@ -126,6 +134,67 @@ def _tokenizer(texts: list[str]) -> Any:
     special = ["[PAD]", "[UNK]"]
     made.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=500, special_tokens=special))
     return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]")
+
+
+def cached(folder: str, workers: int) -> Batches:
+    """Training input from a cache of spectra that was made of the folder's shards.
+
+    ``workers`` is the signature's: the feed has one thread.
+    """
+    own = _own_shards(Path(folder))
+    return _fed(mels.load(own, own / "mels", PUBLISHED, lambda _: None), epochs=40)
+
+
+def direct(folder: str, workers: int) -> Batches:
+    """Training input decoded from the folder's shards as it is needed."""
+    return _fed(FlacSource(_own_shards(Path(folder)), PUBLISHED, workers), epochs=1)
+
+
+def _own_shards(folder: Path) -> Path:
+    """Shards of ours with the sounds of any `flac-*.tar`; written once."""
+    own = folder / "ours"
+    if not own.exists():
+        own.mkdir()
+        for tar in sorted(folder.glob("flac-*.tar")):
+            with tarfile.open(tar) as file:
+                found = [
+                    shards.Pair(flac=content.read(), meta=_meta(member.name))
+                    for member in file
+                    if member.name.endswith(".flac") and (content := file.extractfile(member))
+                ]
+            shards.write(own / tar.name, found)
+    return own
+
+
+def _meta(name: str) -> dict[str, Any]:
+    pair_id = f"{int(name.partition('.')[0]):016x}"
+    return {
+        "pair_id": pair_id, "audio_sha256": pair_id, "dataset": "d", "modality": "m",
+        "full_hash": pair_id, "full_terms": [pair_id],
+    }  # fmt: skip
+
+
+def _fed(source: Source, epochs: int) -> Batches:
+    """Batches as the trainer gets them, normalised."""
+    ids = sorted(source.meta)
+    random = np.random.default_rng(0)
+    vectors = {i: random.standard_normal(WIDTH).astype(np.float32) for i in ids}
+    feed = Feed(source, Pairs(source.meta, vectors, ids, "full"), 0, 0, 1)
+    plan = [[[ids[n] for n in order]] for order in orders(len(ids), epochs)]
+    for given in feed(plan, 1):
+        yield source.front_end.normalise(given.raw.to("cpu"))
+
+
+def difference(data: Path, clips: int) -> float:
+    """Largest difference between our windows as published, from the cache, and the release's."""
+    source = mels.load(data, data / "mels", PUBLISHED)
+    ids = sorted(source.meta)
+    worst = 0.0
+    for n, theirs in enumerate(released(data, clips, 0, shuffle=False)):
+        here = ids[n * BATCH : (n + 1) * BATCH]
+        ours = PUBLISHED.normalise(source.crops(here, np.zeros(len(here), np.int64)).to("cpu"))
+        worst = max(worst, float((ours - theirs).abs().max()))
+    return worst
 
 
 def rate(batches: Batches) -> float:
@@ -173,6 +242,10 @@ def main() -> None:
                 middle = statistics.median(ratio)
                 said.append(f"x{middle:.2f} [{ratio[0]:.2f}..{ratio[-1]:.2f}] of {base}")
         print(", ".join(said))  # noqa: T201
+
+    if "REF_ACULA" in os.environ:
+        worst = difference(data, clips)
+        print(f"largest difference to the released loader's windows: {worst:.1e}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,18 +1,23 @@
-"""One training step of OPERA-GT, and how long a fast step waits for its input.
+"""One training step of OPERA-GT beside the release's, and how long a fast step waits for its input.
 
 The step is the trainer's own: spectra from 16-bit levels, normalisation, masked loss, alignment
 loss against cached teacher vectors, gradients, AdamW. `two_passes` and `one_pass` take a batch size
 and return a step; a paired benchmark that has the release beside it can time them with the same
 inputs (batch of windows of 256 x 64, teacher width 2048).
 
-    python -m benchmarks.training_step [--batch 4] [--rounds 5]
+    export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
+    REF_ACULA=<checkout> REF_OPERA=<checkout> python -m benchmarks.training_step [--batch 4]
 
-prints medians of paired rounds, the encoder's bare forward as the unit, and the share of a 20 ms
-step that is spent waiting for windows from the cache.
+prints medians of paired rounds (wall time and processor time, which a busy machine disturbs less),
+peak memory of a fresh process per case, and the share of a 20 ms step that is spent waiting for
+windows from the cache. Without the allocator's settings page faults dominate; without the
+checkouts (`released.py`) the encoder's bare forward is the unit.
 """
 
 import argparse
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,8 +29,10 @@ import torch
 
 from acula_model.recipes import PAPER
 from acula_model.spectra import Raw
+from benchmarks import released
 
 WIDTH = 2048  # of the teacher that the release's code fixes
+THREADS = 2
 Step = Callable[[], float]
 RECIPE = replace(
     PAPER, weights=None, queue=0, warmup=0.0, precision="fp32", epochs=1, within_groups=False
@@ -93,33 +100,69 @@ def waiting(step_s: float = 0.02, batch: int = 24, steps: int = 200) -> float:
         return feed.waited / (time.perf_counter() - began)
 
 
-def main(batch: int, rounds: int) -> None:
-    """Paired rounds: each case once per round."""
+def forward(batch: int) -> Step:
+    """The encoder's bare forward, without gradient."""
     from acula_model import encoders
 
     encoder = encoders.build("opera_gt").eval()
     mel = torch.rand(batch, 256, 64)
 
     @torch.inference_mode()
-    def forward() -> float:
+    def run() -> float:
         return float(encoder.embed(mel).sum())
 
-    cases = {
-        "bare forward": forward,
-        "two passes, cached teacher": two_passes(batch),
-        "one pass, cached teacher": one_pass(batch),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    return run
+
+
+CASES: dict[str, Callable[[int], Step]] = {
+    "released, cached teacher": lambda batch: released.cached_teacher(batch, WIDTH),
+    "bare forward": forward,
+    "two passes, cached teacher": two_passes,
+    "one pass, cached teacher": one_pass,
+}
+
+
+def peak(name: str, batch: int) -> float:
+    """Largest resident size in GiB of a fresh process that makes two steps."""
+    code = f"from benchmarks import training_step as t; t.two_steps({name!r}, {batch})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def two_steps(name: str, batch: int) -> None:
+    """Make two steps (the second has the optimiser's moments) and print the peak in GiB."""
+    torch.set_num_threads(THREADS)
+    step = CASES[name](batch)
+    step(), step()
+    # Not getrusage, which counts what this process was forked from.
+    status = Path("/proc/self/status").read_text().splitlines()
+    (line,) = [line for line in status if line.startswith("VmHWM")]
+    print(int(line.split()[1]) / 2**20)  # noqa: T201
+
+
+def main(batch: int, rounds: int) -> None:
+    """Paired rounds: each case once per round, in rotating order."""
+    torch.set_num_threads(THREADS)
+    names = [n for n in CASES if released.available() or not n.startswith("released")]
+    cases = {name: CASES[name](batch) for name in names}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
     for turn in range(rounds + 1):
-        for name, run in cases.items():
-            began = time.perf_counter()
-            run()
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            wall, cpu = time.perf_counter(), time.process_time()
+            cases[name]()
             if turn:  # the first is for warming up
-                seconds[name].append(time.perf_counter() - began)
-    base = seconds["bare forward"]
+                seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    cases.clear()
+    memory = {name: peak(name, batch) for name in names}
+    base = names[0]
     for name, found in seconds.items():
-        ratio = statistics.median(a / b for a, b in zip(found, base, strict=True))
-        print(f"{name:28} {statistics.median(found):7.2f} s  {ratio:5.2f}")  # noqa: T201
+        wall, cpu = ([a[i] / b[i] for a, b in zip(found, seconds[base], strict=True)] for i in (0, 1))
+        print(  # noqa: T201
+            f"{name:28} {statistics.median(w for w, _ in found):7.2f} s"
+            f"  x{statistics.median(wall):.2f} [{min(wall):.2f}..{max(wall):.2f}] of {base}"
+            f", processor time x{statistics.median(cpu):.2f} [{min(cpu):.2f}..{max(cpu):.2f}]"
+            f", peak {memory[name]:.2f} GiB x{memory[name] / memory[base]:.2f}"
+        )
     print(f"waiting for input in steps of 20 ms: {waiting():.2%}")  # noqa: T201
 
 

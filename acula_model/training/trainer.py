@@ -42,7 +42,7 @@ class Trainer:
                 {"params": temperature, "weight_decay": 0.0},
             ],
             lr=recipe.learning_rate,
-            fused=device.startswith("cuda"),
+            fused=True,
         )
         self.queue = PairQueue(recipe.queue) if recipe.queue else None
         self.average = MovingAverage(model, recipe.ema) if recipe.ema else None
