@@ -156,7 +156,8 @@ def main(batch: int, rounds: int) -> None:
     memory = {name: peak(name, batch) for name in names}
     base = names[0]
     for name, found in seconds.items():
-        wall, cpu = ([a[i] / b[i] for a, b in zip(found, seconds[base], strict=True)] for i in (0, 1))
+        paired = list(zip(found, seconds[base], strict=True))
+        wall, cpu = ([a[i] / b[i] for a, b in paired] for i in (0, 1))
         print(  # noqa: T201
             f"{name:28} {statistics.median(w for w, _ in found):7.2f} s"
             f"  x{statistics.median(wall):.2f} [{min(wall):.2f}..{max(wall):.2f}] of {base}"
