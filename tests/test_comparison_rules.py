@@ -128,7 +128,7 @@ def test_the_first_rule_that_applies_decides(metric: str) -> None:
             aligned_persons=1, heard_persons=2, shared_persons=3, near_duplicates=4,
             near_reason=None, pretraining="",
         ),
-        "flags": ["constant_features", "below_chance", "includes_chance"],
+        "flags": ["constant_features", "below_chance", "worse_than_mean", "includes_chance"],
         "floors": floors.model_copy(
             update={"shortcut": equal, "identity_lookup": after.value}
         ),
@@ -143,7 +143,8 @@ def test_the_first_rule_that_applies_decides(metric: str) -> None:
         {"leakage": row.leakage.model_copy(update={"aligned_persons": 0})},
         {"leakage": row.leakage.model_copy(update={"aligned_persons": 0, "heard_persons": 0})},
         {"leakage": measured().leakage},
-        {"flags": ["below_chance", "includes_chance"]},
+        {"flags": ["below_chance", "worse_than_mean", "includes_chance"]},
+        {"flags": ["worse_than_mean", "includes_chance"]},
         {"flags": ["includes_chance"]},
         {"floors": worst["floors"].model_copy(update={"shortcut": floors.shortcut})},
         {"floors": floors},
@@ -163,10 +164,12 @@ def test_the_first_rule_that_applies_decides(metric: str) -> None:
                 "to sounds that were learned from"),
         ("bad", verdicts.FLAGS["constant_features"]),
         ("bad", verdicts.FLAGS["below_chance"]),
+        ("warn", "worse than always saying the training mean"),
         ("warn", "no better than metadata that hear no sound"),
         ("warn", "no better than looking the person up"),
         ("warn", "not shown to be better than metadata that hear no sound"),
-        ("warn", "not shown to be better than chance"),
+        ("warn", "not shown to be better than "
+                 + ("chance" if metric == "auroc" else "always saying the training mean")),
         ("warn", "no difference from before alignment is shown"),
         ("ok", "better than before alignment, though not if all tasks are counted (Holm)"),
         ("ok", "better than before alignment"),

@@ -119,7 +119,7 @@ def test_cells_are_numbers_with_a_decimal_point_and_perhaps_an_asterisk(
 
 def test_units_that_nobody_states_are_not_made_up():
     units = {MANIFEST.findings[name].unit for name in ("fvc", "fev1", "fev1_fvc")}
-    assert units == {"as printed"}
+    assert units == {"unit not stated"}
     assert MANIFEST.access == "request" and not MANIFEST.files
     assert "mtm1g19@soton.ac.uk" in MANIFEST.instructions
     assert MANIFEST.licence.agreement and MANIFEST.licence.commercial_use is False

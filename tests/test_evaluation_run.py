@@ -71,6 +71,15 @@ def test_test_labels_are_not_learned_from() -> None:
     assert "below_chance" in after.flags and "below_chance" not in before.flags
 
 
+def test_a_regression_that_misleads_is_worse_than_the_mean() -> None:
+    features, rows = world(VOLUME)
+    middle = np.mean([r["label"] for r in rows if r["fold"] == "train"])
+    turned = [r | {"label": 2 * middle - r["label"]} if r["fold"] == "test" else r for r in rows]
+    before, after = only(features, rows, VOLUME), only(features, turned, VOLUME)
+    assert "worse_than_mean" in after.flags and "worse_than_mean" not in before.flags
+    assert "below_chance" not in after.flags
+
+
 @pytest.mark.parametrize("task", [BINARY, SEVERITY, VOLUME])
 @pytest.mark.parametrize("protocol", ["default", "published"])
 def test_a_constant_embedding_scores_chance_and_says_so(task: Task, protocol: str) -> None:

@@ -63,7 +63,7 @@ def assess(examples: Examples, outcome: Outcome, names: Names) -> tuple[Score, l
             "against_floor": {"value": gain.value, "low": gain.low, "high": gain.high, "p": gain.p},
             "minimum_detectable": gain.detectable,
         }
-        flags |= {"below_chance"} if gain.low > 0 else set()
+        flags |= {"worse_than_mean"} if gain.low > 0 else set()
         flags |= {"includes_chance"} if gain.low <= 0 <= gain.high else set()
         flags |= {"too_small"} if gain.detectable > TOO_SMALL * floor else set()
     else:

@@ -80,6 +80,7 @@ class Score:
 
 FLAGS = {
     "below_chance": "the whole interval lies below chance: look for swapped labels",
+    "worse_than_mean": "worse than always saying the training mean",
     "constant_features": "the features do not vary, so nothing can be read from them",
     "includes_chance": "the interval includes chance: nothing is shown",
     "too_small": "so few persons that only a huge effect could be detected",

@@ -97,7 +97,9 @@ def _vowel(r: Rng, airway: cough.Airway) -> Signal:
     """A sustained O: harmonics below two low formants, breath noise with hoarseness."""
     n = int(_SECONDS * cough.RATE)
     t = np.arange(n, dtype=np.float32) / cough.RATE
-    phase = 2 * np.pi * airway.pitch * (t + 0.002 * np.sin(2 * np.pi * 5 * t))
+    # Nobody's vibrato starts as somebody else's: two of one beat would be one sound.
+    rate, start = r.uniform(4, 7), r.uniform(0, 2 * np.pi)
+    phase = 2 * np.pi * airway.pitch * (t + 0.002 * np.sin(2 * np.pi * rate * t + start))
     k = np.arange(1, int(3000 / airway.pitch) + 1)
     formants = np.array([430.0, 800.0]) * airway.tract
     peaks = 1 / (1 + ((k[:, None] * airway.pitch - formants) / 120) ** 2)

@@ -47,22 +47,27 @@ def _decide(row: Measured) -> tuple[Mark, str]:
     for flag in ("constant_features", "below_chance"):
         if flag in row.flags:
             return "bad", FLAGS[flag]
+    if "worse_than_mean" in row.flags:
+        return "warn", FLAGS["worse_than_mean"]
     if words := _against_shortcut(row):
         return "warn", words
     if "includes_chance" in row.flags:
-        return "warn", "not shown to be better than chance"
+        return "warn", "not shown to be better than " + (
+            "always saying the training mean" if row.metric == "mae" else "chance"
+        )
     if row.difference is None:
         return "warn", "no score before alignment to compare with"
     return _gain(row)
 
 
 def _shared(persons: int, sounds: int) -> str:
-    said = [f"{persons} test persons are also in train or validation"] if persons else []
-    said += (
-        [f"{sounds} tested sounds are nearly equal to sounds that were learned from"]
-        if sounds
-        else []
-    )
+    said: list[str] = []
+    if persons:
+        who = "test person is" if persons == 1 else "test persons are"
+        said.append(f"{persons} {who} also in train or validation")
+    if sounds:
+        what = "tested sound is" if sounds == 1 else "tested sounds are"
+        said.append(f"{sounds} {what} nearly equal to sounds that were learned from")
     return "; ".join(said)
 
 

@@ -146,8 +146,11 @@ def _logistic(
                 warnings.simplefilter("ignore", ConvergenceWarning)  # becomes a flag
                 model.fit(train, labels)
             converged &= bool(t or (model.n_iter_ < limit).all())
-            balanced = model.predict_log_proba(test) + np.log(shares[model.classes_])
-            odds = np.exp(balanced - balanced.max(1, keepdims=True))
+            logits = model.decision_function(test)  # not probabilities: those saturate and tie
+            if logits.ndim == 1:
+                logits = np.stack([np.zeros_like(logits), logits], axis=1)
+            logits = logits + np.log(shares[model.classes_])
+            odds = np.exp(logits - logits.max(1, keepdims=True))
             found[a, t][:, model.classes_] = odds / odds.sum(1, keepdims=True)
     return found, converged
 
