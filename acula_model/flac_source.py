@@ -81,7 +81,7 @@ class FlacSource:
         part = self._part(flac, pair_id, share) if ours.cuts else None
         if part is not None:
             return Raw.of(ours.excerpt(*part)[None], ours.depth)
-        raw_KTM = ours.spectrum(shards.wave(flac, pair_id, ours.sample_rate))
+        raw_KTM = ours.spectrum(self._wave(flac, pair_id))
         count, total, _ = raw_KTM.shape
         window, first = spectra.place(share, count, total, ours.frames)
         return Raw.of(raw_KTM[window, first : first + ours.frames][None], ours.depth)
@@ -110,9 +110,25 @@ class FlacSource:
             raise ValueError(f"{pair_id}: the FLAC is cut short; write the shards again")
         return np.asarray(samples, np.float32), before, after
 
+    def _wave(self, flac: bytes, pair_id: str) -> waves.Wave:
+        """All samples, or those that a published front end hears: no others are decoded."""
+        import soundfile
+
+        ours = self.front_end
+        try:
+            with soundfile.SoundFile(io.BytesIO(flac)) as file:
+                whole = ours.head is None or file.frames <= ours.head or file.channels != 1
+                if not whole and file.samplerate == ours.sample_rate:
+                    samples = file.read(ours.head, dtype="float32")
+                    if len(samples) == ours.head:
+                        return np.asarray(samples, np.float32)
+        except soundfile.LibsndfileError as error:
+            raise ValueError(f"{pair_id}: {error}; write the shards again") from error
+        return shards.wave(flac, pair_id, ours.sample_rate)
+
     def _windows(self, pair_id: str) -> Raw:
         ours = self.front_end
-        raw_KTM = ours.spectrum(shards.wave(self._flac(pair_id), pair_id, ours.sample_rate))
+        raw_KTM = ours.spectrum(self._wave(self._flac(pair_id), pair_id))
         whole, total = Raw.of(raw_KTM, ours.depth), raw_KTM.shape[1]
         starts, length = ours.starts(total), ours.length(total)
         levels = [window[s : s + length] for window in whole.level_BTM for s in starts]

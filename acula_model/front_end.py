@@ -57,6 +57,11 @@ class MelFrontEnd(FrontEnd):
             )
 
     @property
+    def head(self) -> int | None:
+        """See ``FrontEnd``."""
+        return windowing.ACULA_SAMPLES if self.profile == "acula-train" else None
+
+    @property
     def one_length(self) -> bool:
         """See ``FrontEnd``."""
         return self.profile != "opera-whole"

@@ -119,6 +119,11 @@ class FrontEnd(ABC):
         return self.profile == "consecutive"
 
     @property
+    def head(self) -> int | None:
+        """Samples from a recording's start that are all a window ever hears; None: any may be."""
+        return None
+
+    @property
     def one_length(self) -> bool:
         """Whether all windows have ``frames`` frames."""
         return True

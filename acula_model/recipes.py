@@ -165,7 +165,11 @@ RELEASE = replace(
     stop_on_collapse=False,
 )
 
-RECIPES = {r.name: r for r in (SAMPLE, PAPER, RELEASE)}
+# The loss that hears the pairing, and reports without the label findings of any task: what then is
+# gained cannot have been read off a report.
+STRICT = replace(PAPER, name="strict", regime="strict")
+
+RECIPES = {r.name: r for r in (SAMPLE, PAPER, RELEASE, STRICT)}
 
 Change = Callable[[Recipe], Recipe]
 

@@ -119,7 +119,8 @@ def test_position_tables_from_scratch_have_the_published_quirk():
     want = np.load(GOLDEN / "operaGT_position_tables.npz")
     for side, width in (("encoder", 384), ("decoder", 256)):
         table = sine_cosine(*OperaGTConfig().raster, width)[0, want["rows"]]
-        assert np.abs(table.numpy() - want[side]).max() <= 1e-6
+        # numpy's single-precision power differs by its last bit between processors: 64 times that.
+        assert np.abs(table.numpy() - want[side]).max() <= 1e-5
 
 
 @golden

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,9 @@ def test_what_cannot_go_on_says_why_and_keeps_the_best(given, tmp_path):
     mixed = dict(given.vectors) | {"report0": np.zeros(3, np.float32)}
     with pytest.raises(TrainingError, match="different shapes"):
         run(dataclasses.replace(given, vectors=mixed), tmp_path / "mixed")
+    bare = {k: v for k, v in given.vectors.items() if k != "report0"}
+    with pytest.raises(TrainingError, match="pairs have no teacher vector"):
+        run(dataclasses.replace(given, vectors=bare), tmp_path / "bare")
     recipe = dataclasses.replace(RECIPE, epochs=2)
     run(given, tmp_path / "other", recipe)
     with pytest.raises(TrainingError, match="is of another run"):
@@ -236,9 +240,23 @@ def test_a_full_disk_leaves_the_state_of_before(tmp_path, monkeypatch):
         state.save(path, {"key": "k", "value": 2})
     assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
     assert (state.load(path, "k", "cpu") or {})["value"] == 1
-    monkeypatch.setattr(state.shutil, "disk_usage", lambda _: Counter(free=10))
-    with pytest.raises((TrainingError, AttributeError)):
+    monkeypatch.setattr(state.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(TrainingError, match=r"training needs .* are free"):
         state.room(tmp_path, torch.nn.Linear(99, 99))
+
+
+def test_half_precision_trains_as_full_precision_does(given, tmp_path):
+    losses = {
+        precision: run(
+            given,
+            tmp_path / precision,
+            dataclasses.replace(RECIPE, epochs=4, precision=precision),
+        ).history
+        for precision in ("bf16", "fp32")
+    }
+    half, full = ([line["loss"] for line in losses[p]] for p in ("bf16", "fp32"))
+    assert half != full and half[-1] < half[0]
+    assert half == pytest.approx(full, abs=0.1)
 
 
 def test_numbers_of_every_step_and_epoch_are_in_the_log(given, tmp_path):
@@ -287,6 +305,7 @@ def test_recipes_change_by_name():
     assert (found.regime, found.shuffle_reports) == ("strict", True)
     assert found.key != recipes.SAMPLE.key and recipes.named("sample") == recipes.SAMPLE
     assert recipes.named("release").alignment_loss == "release_cov"
+    assert recipes.named("strict").key == recipes.named("paper+strict").key
     for wrong in ("smaple", "sample+strickt"):
         with pytest.raises(ValueError, match="valid"):
             recipes.named(wrong)
