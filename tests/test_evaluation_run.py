@@ -218,6 +218,20 @@ def test_what_cannot_be_run_says_why_and_the_rest_goes_on() -> None:
     assert only(features, few, LEFT_OUT).reason == "fewer than 3 persons in each: persons 2"
 
 
+@pytest.mark.parametrize("protocol", ["default", "published"])
+def test_a_class_of_one_tested_person_is_scored_and_flagged(protocol: str) -> None:
+    """As on the published test side of COPD severity: 1, 1, 1, 2 and 4 persons of its classes."""
+    task = replace(SEVERITY, published=QUICK)
+    features, rows = world(task)
+    lone = min(r["person_id"] for r in rows if r["fold"] == "test" and r["label"] == 0)
+    few = [r for r in rows if r["fold"] != "test" or r["label"] or r["person_id"] == lone]
+    score = only(features, few, task, protocols=(protocol,))
+    assert score.value is not None and {"lone_person", "resamples_failed"} <= {*score.flags}
+    assert "lone_person" not in only(features, rows, task, protocols=(protocol,)).flags
+    none = [r for r in few if r["fold"] != "test" or r["label"]]
+    assert "fewer than 1" in str(only(features, none, task, protocols=(protocol,)).reason)
+
+
 def test_bad_arguments_are_named() -> None:
     features, rows = world(persons=10)
     with pytest.raises(ValueError, match="no protocol or head is called svm"):

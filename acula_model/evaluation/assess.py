@@ -123,6 +123,11 @@ def _flags(examples: Examples, found: Interval) -> set[str]:
         flags["below_chance"] = found.high < 0.5
         flags["includes_chance"] = found.low <= 0.5 <= found.high
         flags["too_small"] = found.detectable > TOO_SMALL
+        tested = np.isin(examples.folds, ("test", "each"))
+        flags["lone_person"] = any(
+            len(set(examples.persons[tested & (examples.labels == c)])) == 1
+            for c in range(examples.classes)
+        )
     return {name for name, true in flags.items() if true}
 
 

@@ -55,6 +55,8 @@ def _decide(row: Measured) -> tuple[Mark, str]:
         return "warn", "not shown to be better than " + (
             "always saying the training mean" if row.metric == "mae" else "chance"
         )
+    if "lone_person" in row.flags:
+        return "warn", FLAGS["lone_person"]
     if row.difference is None:
         return "warn", "no score before alignment to compare with"
     return _gain(row)
