@@ -75,8 +75,8 @@ def sine_cosine(rows: int, columns: int, width: int) -> Tensor:
     """
     if width % 4:
         raise ValueError(f"positions need a width that is a multiple of 4; got {width}")
-    # In single precision by numpy, like the published tables. Single-precision powers differ by their
-    # last bit between libraries and processors, which far positions make 4e-6.
+    # In single precision by numpy, like the published tables. Such powers differ by their last
+    # bit between libraries and processors, which far positions make 4e-6.
     rate = 1 / 10_000 ** (np.arange(width // 4, dtype=np.float32) / np.float32(width // 4))
     row, column = (axis.reshape(-1, 1) for axis in np.indices((rows, columns), np.float32))
     angles = (column * rate, row * rate)
