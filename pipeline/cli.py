@@ -11,6 +11,7 @@ from pipeline.cli_datasets import app as datasets_app
 from pipeline.cli_datasets import load_settings
 from pipeline.cli_reports import app as reports_app
 from pipeline.cli_splits import app as splits_app
+from pipeline.cli_trace import app as trace_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +22,7 @@ app.add_typer(datasets_app, name="datasets")
 app.add_typer(reports_app, name="reports")
 app.add_typer(splits_app, name="splits")
 app.add_typer(compare_app)
+app.add_typer(trace_app)
 app.add_typer(model_app)  # its verbs stand beside the project's own: acula embed, acula align
 
 

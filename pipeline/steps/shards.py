@@ -132,11 +132,16 @@ def _pairs(
     for row in members:
         folder = layout.Dataset(data_root, row["dataset"]).parts
         flac = parts.read_flac(folder, row["part"], row["offset"], row["size"])
-        meta = {k: row[k] for k in _TRAVELS} | sources[row["dataset"]]
-        for regime in ("full", "strict"):
-            meta[f"{regime}_sentences"] = json.loads(row[f"{regime}_sentences"])
-            meta[f"{regime}_terms"] = row[f"{regime}_terms"]
-        yield pair_format.Pair(flac=flac, meta=meta)
+        yield pair_format.Pair(flac=flac, meta=described(row) | sources[row["dataset"]])
+
+
+def described(row: Row) -> dict[str, Any]:
+    """What a shard says of a pair, besides where its dataset came from."""
+    meta = {k: row[k] for k in _TRAVELS}
+    for regime in ("full", "strict"):
+        meta[f"{regime}_sentences"] = json.loads(row[f"{regime}_sentences"])
+        meta[f"{regime}_terms"] = row[f"{regime}_terms"]
+    return meta
 
 
 def _index(folder: Path) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,131 @@
+"""One row of a table at a time: sorted tables are read by row group, never as a whole."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.lineage.chain import LineageError
+from pipeline.manifest import Manifest, load_all
+from pipeline.steps import layout, pairs, recordings, report_table, shards, subjects, task_rows
+
+Row = dict[str, Any]
+_SCHEMAS: dict[str, pa.Schema] = {
+    "recordings": recordings.SCHEMA,
+    "quarantine": recordings.QUARANTINE,
+    "reports": report_table.SCHEMA,
+    "subjects": subjects.SUBJECTS,
+    "task_rows": task_rows.SCHEMA,
+    "pairs": pairs.SCHEMA,
+    "shards": shards.INDEX,
+}
+
+
+class Tables:
+    """The tables of one data root.
+
+    Raises:
+        LineageError: There is no corpus, a table is missing or was written by another version;
+            says what to run.
+    """
+
+    def __init__(self, data_root: Path):
+        self.corpus = layout.Corpus(data_root)
+        self._whole: dict[tuple[Path, str], dict[Any, Row]] = {}
+        self._checked: set[Path] = set()
+        if not self.datasets:
+            raise LineageError(
+                f"{data_root.resolve()} holds no corpus: set ACULA_DATA_ROOT, or run `dagster "
+                "asset materialize --select '*shards'` first"
+            )
+
+    @cached_property
+    def manifests(self) -> dict[str, Manifest]:
+        return load_all()
+
+    @cached_property
+    def datasets(self) -> list[str]:
+        """Those of the project that have recordings here."""
+        return [d for d in self.manifests if self.corpus.dataset(d).recordings.is_file()]
+
+    def dataset(self, recording_id: str) -> str:
+        """The dataset that a recording id begins with; empty if it is not here."""
+        name = recording_id.partition("/")[0]
+        return name if name in self.datasets else ""
+
+    def path(self, table: str, dataset: str = "") -> Path:
+        """Where one of the tables lies."""
+        if table == "shards":
+            return self.corpus.shard_index
+        if dataset:
+            return getattr(self.corpus.dataset(dataset), table)
+        return self.corpus.table(table)
+
+    def exists(self, table: str, dataset: str = "") -> bool:
+        return self.path(table, dataset).is_file()
+
+    def rows(
+        self,
+        table: str,
+        dataset: str = "",
+        where: Mapping[str, str | list[str]] | None = None,
+        columns: list[str] | None = None,
+    ) -> list[Row]:
+        """Rows whose columns have these values (one of these, for a list)."""
+        path = self._sure(table, dataset)
+        wanted = [(k, "in" if isinstance(v, list) else "=", v) for k, v in (where or {}).items()]
+        return pq.read_table(path, columns=columns, filters=wanted or None).to_pylist()
+
+    def row(self, table: str, dataset: str = "", **equal: str) -> Row | None:
+        """The row with this value, or None."""
+        ((column, value),) = equal.items()
+        if whole := self._whole.get((self.path(table, dataset), column)):
+            return whole.get(value)
+        if not self.exists(table, dataset):
+            return None
+        found = self.rows(table, dataset, equal)
+        return found[0] if found else None
+
+    def column(self, table: str, column: str, dataset: str = "") -> pa.ChunkedArray:
+        """One column of a table."""
+        return pq.read_table(self._sure(table, dataset), columns=[column])[column]
+
+    def keep(self, table: str, column: str, dataset: str = "", of: str = "") -> None:
+        """Read a table once, for looking up many of its rows by this column.
+
+        Args:
+            table: Which.
+            column: Its key.
+            dataset: Whose table.
+            of: Of a table about all datasets: the rows of this one.
+        """
+        found = self.rows(table, dataset, {"dataset": of} if of else None)
+        self._whole[self.path(table, dataset), column] = {r[column]: r for r in found}
+
+    def stamp(self, path: Path) -> Row:
+        """What a step recorded about itself; empty if it has not run."""
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def _sure(self, table: str, dataset: str) -> Path:
+        path = self.path(table, dataset)
+        if path in self._checked:
+            return path
+        if not path.is_file():
+            raise LineageError(f"{path} is missing: materialise `{table}` again")
+        try:
+            here = pq.read_schema(path)
+        except pa.ArrowInvalid as error:
+            raise LineageError(
+                f"{path} cannot be read ({error}): materialise `{table}` again"
+            ) from error
+        if lacking := [n for n in _SCHEMAS[table].names if n not in here.names]:
+            raise LineageError(
+                f"{path} lacks {', '.join(lacking)}: another version wrote it; materialise "
+                f"`{table}` again"
+            )
+        self._checked.add(path)
+        return path
