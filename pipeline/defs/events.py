@@ -33,7 +33,8 @@ def _links(instance: Any, dataset: str, tables: Tables) -> Iterator[Link]:
     last = [*_LAST, f"{dataset}/reports", f"{dataset}/recordings", f"{dataset}/archive"]
     start = (dg.AssetKey(name.split("/")) for name in last)
     known = ((key, instance.get_latest_materialization_event(key)) for key in start)
-    wanted = next(([(key, None)] for key, event in known if event), [])
+    first = next((key for key, event in known if event), None)
+    wanted: list[tuple[dg.AssetKey, int | None]] = [(first, None)] if first else []
     seen: set[str] = set()
     while wanted:
         key, pointer = wanted.pop(0)
