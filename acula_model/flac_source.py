@@ -117,10 +117,11 @@ class FlacSource:
         ours = self.front_end
         try:
             with soundfile.SoundFile(io.BytesIO(flac)) as file:
-                whole = ours.head is None or file.frames <= ours.head or file.channels != 1
-                if not whole and file.samplerate == ours.sample_rate:
-                    samples = file.read(ours.head, dtype="float32")
-                    if len(samples) == ours.head:
+                head = ours.head
+                mono = file.channels == 1 and file.samplerate == ours.sample_rate
+                if head is not None and head < file.frames and mono:
+                    samples = file.read(head, dtype="float32")
+                    if len(samples) == head:
                         return np.asarray(samples, np.float32)
         except soundfile.LibsndfileError as error:
             raise ValueError(f"{pair_id}: {error}; write the shards again") from error
