@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from acula_model import checkpoint
 from pipeline import cli, lineage
+from pipeline.defs import events
 from pipeline.lineage import training
 from pipeline.lineage.chain import BAD
 from pipeline.lineage.derived import Derived
@@ -23,6 +25,7 @@ from pipeline.records import pair_id
 from pipeline.settings import Settings
 from pipeline.steps import (
     archive,
+    layout,
     pairs,
     recordings,
     report_table,
@@ -272,6 +275,42 @@ def test_the_command(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert listed.exit_code == 0 and "2 recordings" in listed.output
     unknown = run.invoke(cli.app, ["trace", "icbhi/1"])
     assert unknown.exit_code == 2 and "nothing here is called" in unknown.output
+
+
+def test_dagster_s_events_are_those_that_the_pair_was_made_of(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = store.version_at(layout.Dataset(root, "icbhi").recordings_stamp)
+
+    @dg.asset(key=["icbhi", "archive"])
+    def first() -> None: ...
+
+    @dg.asset(key=["circor", "archive"])
+    def other() -> None: ...
+
+    @dg.asset(key=["icbhi", "recordings"], deps=[first])
+    def second() -> dg.MaterializeResult[Any]:
+        return dg.MaterializeResult(data_version=dg.DataVersion(version))
+
+    @dg.asset(key="shards", deps=[second, other])
+    def third() -> dg.MaterializeResult[Any]:
+        return dg.MaterializeResult(data_version=dg.DataVersion("earlier"))
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([first, second, third, other], instance=instance)
+        before = list(events.links(instance, "icbhi", lineage.Tables(root)))
+        dg.materialize([first], instance=instance)  # made again; the shards are of the old one
+        after = list(events.links(instance, "icbhi", lineage.Tables(root)))
+    assert before == after
+    assert [link.facts["asset"] for link in after] == [
+        "shards", "icbhi/recordings", "icbhi/archive",
+    ]  # fmt: skip
+    assert after[1].state == "verified" and after[1].facts["data_version"] == version
+    assert after[0].state == "recorded" and "made again since" in after[0].note
+
+    monkeypatch.setenv("DAGSTER_HOME", str(root / "nowhere"))
+    chain = events.extended(lineage.trace(root, ONE), "icbhi", lineage.Tables(root))
+    assert chain.sound and "cannot be read" in chain.link("dagster").note
 
 
 def test_the_names_of_a_checkpoint_are_the_checkpoint_s() -> None:

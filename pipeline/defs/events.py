@@ -21,13 +21,21 @@ def extended(chain: Chain, dataset: str, tables: Tables) -> Chain:
     home = os.environ.get("DAGSTER_HOME") or (Path.cwd() if Path("dagster.yaml").is_file() else "")
     if not home:
         return chain
+    import dagster as dg
+
     from pipeline.defs import dead_runs
 
-    with dead_runs.instance() as instance:
-        return chain.extended(_links(instance, dataset, tables))
+    try:
+        with dead_runs.instance() as instance:
+            return chain.extended(links(instance, dataset, tables))
+    except dg.DagsterError as error:  # a trace does not need Dagster
+        link = Link(name="dagster", title="Dagster", facts={"home": str(home)})
+        said = str(error).splitlines()[0]
+        return chain.extended([link.judged("recorded", f"its instance cannot be read: {said}")])
 
 
-def _links(instance: Any, dataset: str, tables: Tables) -> Iterator[Link]:
+def links(instance: Any, dataset: str, tables: Tables) -> Iterator[Link]:
+    """Materialisations from the last asset back to the dataset's archive, newest first."""
     import dagster as dg
 
     last = [*_LAST, f"{dataset}/reports", f"{dataset}/recordings", f"{dataset}/archive"]
