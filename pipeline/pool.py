@@ -1,18 +1,67 @@
 """Data work on all cores of this computer, in processes that import only what they need."""
 
+import math
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Job = tuple[Any, ...]
+
+_GROUPS, _OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_TRIES = 3  # pools that may break one after the other with no job finished in between
+
+
+class WorkerLost(ChildProcessError):
+    """Worker processes are killed again and again; says what to do."""
 
 
 def cores() -> int:
-    """Cores that this process may use (not the number that the computer has)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: of its affinity, and of a container's limit."""
+    if hasattr(os, "sched_getaffinity"):
+        allowed = len(os.sched_getaffinity(0))
+    else:
+        allowed = os.cpu_count() or 1
+    return max(1, math.ceil(min(allowed, quota())))
+
+
+def quota(groups: Path = _GROUPS, own: Path = _OWN_GROUP) -> float:
+    """Cores that the control groups grant (cgroup v2 or v1); infinite where there is no limit.
+
+    Args:
+        groups: Where the groups are mounted.
+        own: The file that names the group of this process.
+    """
+    granted = math.inf
+    for line in own.read_text().splitlines() if own.is_file() else ():
+        _, kinds, path = line.split(":", 2)
+        root = groups if not kinds else groups / "cpu"
+        if kinds and "cpu" not in kinds.split(","):
+            continue
+        group = root / path.lstrip("/")
+        # A limit may stand on any group above; inside a container the own one is the mount.
+        for folder in {root, group, *group.parents} - set(root.parents):
+            granted = min(granted, _granted(folder))
+    return granted
+
+
+def _granted(folder: Path) -> float:
+    try:
+        if (folder / "cpu.max").is_file():
+            limit, period = (folder / "cpu.max").read_text().split()
+        elif (folder / "cpu.cfs_quota_us").is_file():
+            limit = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+        else:
+            return math.inf
+        return math.inf if limit in ("max", "-1") else int(limit) / int(period)
+    except (OSError, ValueError):  # not readable, or of a form that no kernel here writes
+        return math.inf
 
 
 @contextmanager
@@ -31,24 +80,53 @@ def _single_threaded() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def run(
-    work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int | None = None
-) -> Iterator[T]:
+def run(work: Callable[..., T], jobs: Sequence[Job], workers: int | None = None) -> Iterator[T]:
     """Yield ``work(*job)`` for each job as it finishes (order is not kept).
 
     An exception in one job cancels the jobs that have not started and is raised here. A
-    single job, or ``workers=1``, runs in this process.
+    single job, or ``workers=1``, runs in this process. When a worker is killed, the jobs that it
+    leaves unfinished are done again by new ones: a job must write all or nothing.
+
+    Raises:
+        WorkerLost: Workers are killed and no job gets done in between.
     """
     workers = min(workers or cores(), len(jobs))
     if workers <= 1:
         yield from (work(*job) for job in jobs)
         return
+    waiting, lost = dict(enumerate(jobs)), 0
+    while waiting:
+        before = len(waiting)
+        for number, result in _attempt(work, waiting, workers):
+            del waiting[number]
+            yield result
+        lost = 1 if len(waiting) < before else lost + 1
+        if waiting and lost >= _TRIES:
+            raise WorkerLost(
+                f"worker processes were killed {lost} times in a row, {len(waiting)} jobs are "
+                "left; most likely for want of memory: set ACULA_WORKERS to a smaller number"
+            )
+
+
+def _attempt(
+    work: Callable[..., T], waiting: Mapping[int, Job], workers: int
+) -> Iterator[tuple[int, T]]:
+    """Number and result of the jobs that one pool gets done; a broken pool ends it early."""
     spawn = multiprocessing.get_context("spawn")  # fork is unsafe beside torch's threads
+    futures: dict[Future[T], int] = {}
     with _single_threaded(), ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        futures: list[Future[T]] = [pool.submit(work, *job) for job in jobs]
+        try:
+            for number, job in waiting.items():
+                futures[pool.submit(work, *job)] = number
+        except BrokenProcessPool:
+            pass  # those that were not submitted wait for the next pool
         try:
             for future in as_completed(futures):
-                yield future.result()
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    continue
+                yield futures[future], result
         finally:
             for future in futures:
                 future.cancel()

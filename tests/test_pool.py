@@ -1,0 +1,97 @@
+"""The pool: cores of a container, results, errors, and workers that are killed."""
+
+import math
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from pipeline import pool
+
+
+def groups(root: Path, files: dict[str, str], own: str) -> tuple[Path, Path]:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (root / "own").write_text(own)
+    return root, root / "own"
+
+
+@pytest.mark.parametrize(
+    ("files", "own", "granted"),
+    [
+        ({"cpu.max": "max 100000\n"}, "0::/\n", math.inf),
+        ({"cpu.max": "150000 100000\n"}, "0::/\n", 1.5),
+        ({"a/cpu.max": "400000 100000", "a/b/cpu.max": "max 100000"}, "0::/a/b\n", 4.0),
+        ({"a/cpu.max": "800000 100000", "a/b/cpu.max": "200000 100000"}, "0::/a/b", 2.0),
+        ({"cpu.max": "200000 100000"}, "0::/not/mounted/here\n", 2.0),
+        (
+            {"cpu/x/cpu.cfs_quota_us": "300000\n", "cpu/x/cpu.cfs_period_us": "100000\n"},
+            "3:memory:/x\n2:cpu,cpuacct:/x\n",
+            3.0,
+        ),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, "2:cpu:/", math.inf),
+        ({"cpu.max": "nonsense"}, "0::/\n", math.inf),
+        ({}, "", math.inf),
+    ],
+)
+def test_a_containers_limit_counts(
+    tmp_path: Path, files: dict[str, str], own: str, granted: float
+) -> None:
+    assert pool.quota(*groups(tmp_path, files, own)) == granted
+
+
+def test_at_least_one_core_and_never_more_than_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "quota", lambda: 0.2)
+    assert pool.cores() == 1
+    monkeypatch.setattr(pool, "quota", lambda: math.inf)
+    assert pool.cores() == len(os.sched_getaffinity(0))
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def die_once(number: int, mark: str) -> int:
+    """The worker that takes number 3 first is killed before it has done it."""
+    if number == 3 and not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def always_die(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def refuse(number: int) -> int:
+    if number == 3:
+        raise ValueError("number 3")
+    return number
+
+
+def test_results_with_and_without_processes() -> None:
+    jobs = [(n,) for n in range(8)]
+    for workers in (1, 2):
+        assert sorted(pool.run(square, jobs, workers)) == [n * n for n in range(8)]
+    assert list(pool.run(square, [], 2)) == []
+
+
+def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path) -> None:
+    mark = str(tmp_path / "killed")
+    found = list(pool.run(die_once, [(n, mark) for n in range(8)], 2))
+    assert Path(mark).exists()
+    assert sorted(found) == [n * n for n in range(8)]  # each once: none lost, none doubled
+
+
+def test_workers_that_are_killed_again_and_again_end_with_advice() -> None:
+    with pytest.raises(pool.WorkerLost, match=r"jobs are left; .*ACULA_WORKERS"):
+        list(pool.run(always_die, [(n,) for n in range(6)], 2))
+
+
+def test_an_error_of_a_job_is_raised() -> None:
+    with pytest.raises(ValueError, match="number 3"):
+        list(pool.run(refuse, [(n,) for n in range(8)], 2))
