@@ -76,7 +76,11 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         def shown() -> dict[str, Any]:
             rows = store.read_table(corpus.table("pairs")).slice(0, 10).to_pylist()
             columns = ("pair_id", "recording_id", "person_id", "split", "align", "full_text")
-            return {"examples": table([{k: r[k] for k in columns} for r in rows])}
+            command = f"`acula trace {rows[0]['pair_id']} --verify`"
+            return {
+                "examples": table([{k: r[k] for k in columns} for r in rows]),
+                "trace": dg.MetadataValue.md(f"From a pair to its bytes: {command}"),
+            }
 
         def checked() -> list[dg.AssetCheckResult]:
             rows = store.read_table(corpus.table("pairs")).to_pylist()

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from pipeline.steps import store
+from pipeline.steps import columns, store
 
 # Errors whose message already says what to do: retrying or a stack trace would not help.
 _KNOWN = (OSError, ValueError)
@@ -52,8 +52,22 @@ def result(
         metadata["dagster/row_count"] = outcome.facts[rows]
     if uri:
         metadata["dagster/uri"] = str(uri.resolve())
+        if uri.suffix == ".parquet":
+            metadata["dagster/column_schema"] = _columns(uri)
     return dg.MaterializeResult(
         metadata=metadata | extra, data_version=dg.DataVersion(outcome.version), check_results=found
+    )
+
+
+def _columns(path: Path) -> dg.TableSchema:
+    """Columns of a table with what each means."""
+    import pyarrow.parquet as pq
+
+    return dg.TableSchema(
+        [
+            dg.TableColumn(f.name, type=str(f.type), description=columns.DESCRIPTIONS.get(f.name))
+            for f in pq.read_schema(path)
+        ]
     )
 
 
