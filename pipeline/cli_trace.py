@@ -1,5 +1,6 @@
 """`acula trace`: from a pair, recording, file or shard to its bytes, and back."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +36,10 @@ def trace(
         bool, typer.Option("--verify", help="derive every link again from the bytes and rules")
     ] = False,
     every: Annotated[
-        bool, typer.Option("--every", help="all recordings of a dataset; prints what is broken")
+        bool,
+        typer.Option(
+            "--every", help="all recordings of a dataset; shows and writes those that are broken"
+        ),
     ] = False,
     as_json: Annotated[Path | None, typer.Option("--json", help="also write for programs")] = None,
     html: Annotated[Path | None, typer.Option(help="also write a page to read or print")] = None,
@@ -44,27 +48,31 @@ def trace(
     from pipeline import lineage
     from pipeline.cli_datasets import load_settings
 
-    root = load_settings().data_root
+    root, subjects = load_settings().data_root, []
     try:
         tar, colon, key = what.rpartition(":")
-        if colon and tar.endswith(".tar") and Path(tar).is_file() and not _of_corpus(root, tar):
+        if colon and tar.endswith(".tar") and lineage.is_file(tar) and not _of_corpus(root, tar):
             chains = [lineage.trace_shard(Path(tar), key, verify=verify)]
+            _show(chains[0])
         elif every:
             chains = _every(lineage.Tables(root), what, verify)
         else:
-            chains = _found(lineage.Tables(root), what, verify)
+            subjects, chains = _found(lineage.Tables(root), what, verify)
     except lineage.LineageError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
     if as_json:
         from pipeline.steps import store
 
-        store.write_json(as_json, {"chains": [c.facts() for c in chains]})
+        facts = {"chains": [c.facts() for c in chains], "subjects": [asdict(s) for s in subjects]}
+        store.write_json(as_json, facts)
     if html and chains:
         from pipeline.lineage import page
 
         page.write(html, chains)
         typer.echo(f"page: {html.resolve().as_uri()}")
+    elif html:
+        typer.echo("no page: no chain is broken" if every else "no page: trace one recording")
     raise typer.Exit(0 if all(c.sound for c in chains) else 1)
 
 
@@ -74,14 +82,14 @@ def _of_corpus(root: Path, tar: str) -> bool:
     return Path(tar).resolve().is_relative_to(Corpus(root).shards.resolve())
 
 
-def _found(tables: "Tables", what: str, verify: bool) -> "list[Chain]":
-    """One chain, shown whole; several subjects are listed."""
+def _found(tables: "Tables", what: str, verify: bool) -> "tuple[list[Subject], list[Chain]]":
+    """What is named, and its chain, shown whole; several subjects are listed."""
     from pipeline import lineage
 
     subjects = lineage.find(tables, what)
     if len(subjects) > 1:
         _list(subjects)
-        return []
+        return subjects, []
     derived = None
     if verify:
         from pipeline.lineage.derived import Derived
@@ -92,11 +100,11 @@ def _found(tables: "Tables", what: str, verify: bool) -> "list[Chain]":
 
     chain = events.extended(chain, subjects[0].dataset, tables)
     _show(chain)
-    return [chain]
+    return subjects, [chain]
 
 
 def _every(tables: "Tables", dataset: str, verify: bool) -> "list[Chain]":
-    """All chains of a dataset; those with a broken link are shown."""
+    """Those chains of a dataset that have a broken link, and counts of all."""
     from collections import Counter
 
     from rich.progress import track
@@ -104,21 +112,20 @@ def _every(tables: "Tables", dataset: str, verify: bool) -> "list[Chain]":
     from pipeline import lineage
     from pipeline.lineage.derived import Derived
 
-    total = len(tables.column("recordings", "recording_id", dataset)) if (
-        dataset in tables.datasets) else None  # fmt: skip
+    found = lineage.every(tables, dataset, Derived() if verify else None)
     counts: Counter[tuple[str, str]] = Counter()
-    chains: list[Chain] = []
-    for chain in track(
-        lineage.every(tables, dataset, Derived() if verify else None), dataset, total=total
-    ):
+    broken: list[Chain] = []
+    total = lineage.size(tables, dataset)
+    for chain in track(found, dataset, total):
         counts.update((link.name, link.state) for link in chain.links)
-        chains.append(chain)
+        if not chain.sound:
+            broken.append(chain)
         for link in chain.broken:
             typer.echo(f"{chain.subject}  {link.name} {link.state}: {link.note}")
     for (name, state), number in counts.items():
         typer.echo(f"{name:15}{state:10}{number:8}")
-    typer.echo(f"{dataset}: {sum(c.sound for c in chains)} of {len(chains)} chains are sound")
-    return chains
+    typer.echo(f"{dataset}: {total - len(broken)} of {total} chains are sound")
+    return broken
 
 
 def _list(subjects: "list[Subject]") -> None:
@@ -128,15 +135,16 @@ def _list(subjects: "list[Subject]") -> None:
         key = pair_id(subject.name) if subject.kind == "pair" else subject.kind
         typer.echo(f"{key:17} {subject.name}")
     if len(subjects) > _LISTED:
-        typer.echo(f"... and {len(subjects) - _LISTED} more; --every and --json write all")
+        typer.echo(f"... and {len(subjects) - _LISTED} more; --json writes all")
     typer.echo(f"{len(subjects)} recordings; trace one of them for its chain")
 
 
 def _show(chain: "Chain") -> None:
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{chain.kind} {chain.subject}[/bold]")
+    console.print(f"[bold]{chain.kind} {escape(chain.subject)}[/bold]")
     for link in chain.links:
         console.print(f"\n[bold]{link.title}[/bold]  {_WORDS[link.state]}")
         if link.note:

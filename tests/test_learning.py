@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import learning
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700)]
 
 
 def test_the_aligned_encoder_beats_what_cannot_know_the_pairing(tmp_path: Path):

@@ -119,8 +119,9 @@ def test_position_tables_from_scratch_have_the_published_quirk():
     want = np.load(GOLDEN / "operaGT_position_tables.npz")
     for side, width in (("encoder", 384), ("decoder", 256)):
         table = sine_cosine(*OperaGTConfig().raster, width)[0, want["rows"]]
-        # numpy's single-precision power differs by its last bit between processors: 64 times that.
-        assert np.abs(table.numpy() - want[side]).max() <= 1e-5
+        # numpy's single-precision power differs by its last bit between processors (2**-24), and
+        # the farthest of 64 positions makes 63 times that of it.
+        assert np.abs(table.numpy() - want[side]).max() <= 4e-6
 
 
 @golden

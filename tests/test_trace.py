@@ -105,6 +105,7 @@ def _finding(row: dict[str, Any]) -> None:
 
 
 TABLE_EDITS: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "audio": ("icbhi/recordings.parquet", lambda r: r.update(duration_s=2.5)),
     "metadata": ("icbhi/recordings.parquet", _row("age", "99")),
     "findings": ("icbhi/recordings.parquet", _finding),
     "person": ("subjects.parquet", lambda r: r.update(person_id="icbhi/999")),
@@ -209,7 +210,16 @@ def test_names_are_found_forwards_and_backwards(root: Path, tiny_archive: TinyIc
 
 @pytest.mark.parametrize(
     "what",
-    ["icbhi/101_1b1_Tc_sc_Meditrom", "person:icbhi/1", "0" * 16, "../../etc/passwd", "", "é"],
+    [
+        "icbhi/101_1b1_Tc_sc_Meditrom",
+        "person:icbhi/1",
+        "0" * 16,
+        "../../etc/passwd",
+        "",
+        "é",
+        "x" * 5000,
+        "a\0b",
+    ],
 )
 def test_unknown_names_are_refused_with_what_is_nearly_so(root: Path, what: str) -> None:
     with pytest.raises(lineage.UnknownId, match=r"nearly so|datasets here"):
@@ -273,8 +283,15 @@ def test_the_command(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert every.exit_code == 1 and "15 of 16 chains are sound" in every.output
     listed = run.invoke(cli.app, ["trace", "person:icbhi/102"])
     assert listed.exit_code == 0 and "2 recordings" in listed.output
+    run.invoke(cli.app, ["trace", "person:icbhi/102", "--json", str(facts)])
+    assert len(json.loads(facts.read_text())["subjects"]) == 2
     unknown = run.invoke(cli.app, ["trace", "icbhi/1"])
     assert unknown.exit_code == 2 and "nothing here is called" in unknown.output
+    where = lineage.trace(root, ONE).link("shard").facts["shard"]
+    alone = shutil.copy(root / "shards" / where, tmp_path / "moved.tar")
+    monkeypatch.setenv("ACULA_DATA_ROOT", str(tmp_path / "nowhere"))
+    shown = run.invoke(cli.app, ["trace", f"{alone}:{pair_id(ONE)}", "--verify"])
+    assert shown.exit_code == 0 and re.search("Normalised sound +verified", shown.output)
 
 
 def test_dagster_s_events_are_those_that_the_pair_was_made_of(

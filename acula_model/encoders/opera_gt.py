@@ -200,8 +200,7 @@ class OperaGT(AudioEncoder):
             raise ValueError(f"takes {time} to {longest} frames; got {frames}")
         if self.sizes.standardise == "spectrum":
             mel_BTM = mel_BTM - mel_BTM.mean(1, keepdim=True)
-            # Over one axis: over two, torch takes ten times as long on a CPU.
-            mel_BTM = mel_BTM / (mel_BTM.flatten(1).std(1) + 1e-3)[:, None, None]
+            mel_BTM = mel_BTM / (mel_BTM.std((1, 2), keepdim=True) + 1e-3)
         return to_patches(mel_BTM, (time, bands))
 
     def _unmasked(self, mel_BTM: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.lineage import links, training
 from pipeline.lineage.chain import Chain, Kind, LineageError, Link, State, UnknownId
 from pipeline.lineage.evidence import gather
-from pipeline.lineage.lookup import Subject, find
+from pipeline.lineage.lookup import Subject, find, is_file
 from pipeline.lineage.shard_alone import trace as trace_shard
 from pipeline.lineage.tables import Tables
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Chain", "Kind", "LineageError", "Link", "State", "Subject", "Tables", "UnknownId", "chain",
-    "every", "find", "trace", "trace_shard",
+    "every", "find", "is_file", "size", "trace", "trace_shard",
 ]  # fmt: skip
 
 
@@ -67,14 +67,24 @@ def chain(tables: Tables, subject: Subject, derived: "Derived | None" = None) ->
     return check(found, evidence, derived)
 
 
-def every(tables: Tables, dataset: str, derived: "Derived | None" = None) -> Iterator[Chain]:
-    """The chains of all recordings of one dataset; its tables are read once.
+def size(tables: Tables, dataset: str) -> int:
+    """Number of recordings of a dataset.
 
     Raises:
         UnknownId: The dataset is not here.
     """
     if dataset not in tables.datasets:
         raise UnknownId(f"no dataset {dataset!r} here; there are {', '.join(tables.datasets)}")
+    return len(tables.column("recordings", "recording_id", dataset))
+
+
+def every(tables: Tables, dataset: str, derived: "Derived | None" = None) -> Iterator[Chain]:
+    """The chains of all recordings of one dataset; its tables are read once.
+
+    Raises:
+        UnknownId: The dataset is not here.
+    """
+    size(tables, dataset)
     for table in ("recordings", "reports"):
         if tables.exists(table, dataset):
             tables.keep(table, "recording_id", dataset)

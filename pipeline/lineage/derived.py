@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,14 +9,14 @@ from acula_model.teachers import hash_of
 from pipeline import readers
 from pipeline.fetch import sums
 from pipeline.findings import UnknownCode
-from pipeline.lineage.chain import State
+from pipeline.lineage.chain import LineageError, State
 from pipeline.lineage.evidence import archive_root
 from pipeline.lineage.tables import Row, Tables
 from pipeline.manifest import Manifest
 from pipeline.records import Recording, Rejected
 from pipeline.rewriting import RewriteError, answers_in, rewrite
 from pipeline.rewriting.cache import Cache
-from pipeline.steps import acquire, layout, pairs, reports, subjects
+from pipeline.steps import acquire, layout, pairs, recordings, reports, subjects
 from pipeline.steps.report_table import REGIMES
 
 Verdict = tuple[State, str]
@@ -39,7 +38,10 @@ class Derived:
 
     def person(self, tables: Tables, recording_id: str) -> Row:
         """Person and split as the rules of now give them."""
-        return self.once(_persons, tables)[recording_id]
+        known = self.once(_persons, tables)
+        if recording_id not in known:
+            raise LineageError(f"`subjects` was made without {recording_id}: materialise it again")
+        return known[recording_id]
 
     def align(self, tables: Tables, subject: Row) -> bool:
         """Whether alignment may hear a recording of this person."""
@@ -60,6 +62,8 @@ def archive(tables: Tables, dataset: str) -> Verdict:
     here = tables.corpus.dataset(dataset)
     facts = tables.stamp(here.archive_stamp).get("facts", {})
     root = archive_root(tables, dataset)
+    if not facts:
+        return "missing", f"{here.archive_stamp} is not there: materialise {dataset}/archive"
     if not root.is_dir():
         return "missing", f"{root} is not there"
     found = sum(1 for path in root.rglob("*") if path.is_file())
@@ -81,12 +85,7 @@ def _entries(tables: Tables, dataset: str) -> list[Recording | Rejected]:
 def read(tables: Tables, dataset: str) -> dict[str, Row]:
     """Native id -> columns of the recordings table as the reader gives them now."""
     return {
-        entry.native_id: asdict(entry)
-        | {
-            "linked": list(entry.linked),
-            "findings": json.dumps(entry.findings, sort_keys=True, ensure_ascii=False),
-            "row": json.dumps(entry.row, sort_keys=True, ensure_ascii=False),
-        }
+        entry.native_id: recordings.as_row(entry) | {"linked": list(entry.linked)}
         for entry in _entries(tables, dataset)
         if isinstance(entry, Recording)
     }
@@ -103,7 +102,10 @@ def refusals(tables: Tables, dataset: str) -> dict[str, dict[str, str]]:
 
 def _persons(tables: Tables) -> dict[str, Row]:
     """Of all recordings: a person is decided over all datasets together."""
-    made_of = tables.stamp(tables.corpus.stamp("subjects"))["inputs"]["recordings"]
+    stamp = tables.stamp(tables.corpus.stamp("subjects"))
+    if not stamp:
+        raise LineageError("what `subjects` was made of is not recorded: materialise it again")
+    made_of = stamp["inputs"]["recordings"]
     rows: list[Row] = []
     for dataset in made_of:
         rows += tables.rows("recordings", dataset, columns=subjects.COLUMNS)

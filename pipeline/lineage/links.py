@@ -90,7 +90,6 @@ def _metadata(evidence: Evidence) -> Link:
         name="metadata",
         title="Metadata as they stood",
         facts=json.loads(evidence.recording["row"]),
-        note="",
     )
 
 
@@ -101,9 +100,8 @@ def _findings(evidence: Evidence) -> Link:
     try:
         known = resolve(evidence.manifest, values)
     except UnknownCode as error:
-        return Link(name="findings", title="Findings", state="altered", facts=values).judged(
-            "altered", f"the manifest has no word for them: {error}"
-        )
+        link = Link(name="findings", title="Findings read from them", facts=values)
+        return link.judged("altered", f"the manifest has no word for them: {error}")
     facts = {
         name: {"code": values.get(name), "word": str(f), "unit": f.unit, "status": f.status}
         for name, f in known.items()

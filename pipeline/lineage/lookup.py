@@ -53,7 +53,7 @@ def find(tables: Tables, what: str) -> list[Subject]:
         return _certain(tables, what, _backwards(tables, prefix, rest))
     if ".tar:" in what:
         return _certain(tables, what, _pairs(tables, [what.rpartition(":")[2]]))
-    if Path(what).is_file():
+    if is_file(what):
         return _of_file(tables, Path(what))
     for tried in (_by_pair_id, _by_recording_id, _by_quarantine, _by_member):
         if found := list(tried(tables, what)):
@@ -62,6 +62,14 @@ def find(tables: Tables, what: str) -> list[Subject]:
         if found := list(_backwards(tables, backwards, what)):
             return found
     raise UnknownId(f"nothing here is called {what!r}{_suggestions(tables, what)}")
+
+
+def is_file(what: str) -> bool:
+    """Whether this is the path of a file; what cannot be a path is none."""
+    try:
+        return Path(what).is_file()
+    except OSError:  # too long a name
+        return False
 
 
 def _certain(tables: Tables, what: str, found: Iterable[Subject]) -> list[Subject]:
@@ -92,13 +100,11 @@ def _by_recording_id(tables: Tables, what: str) -> Iterator[Subject]:
 
 
 def _recordings(tables: Tables, dataset: str, **equal: str | list[str]) -> Iterator[Subject]:
-    for row in tables.rows("recordings", dataset, equal, ["recording_id"]):
-        yield Subject(kind=_kind(tables, row["recording_id"]), dataset=dataset, 
-                      name=row["recording_id"])  # fmt: skip
-
-
-def _kind(tables: Tables, recording_id: str) -> Kind:
-    return "pair" if tables.row("pairs", pair_id=pair_id(recording_id)) else "recording"
+    found = [r["recording_id"] for r in tables.rows("recordings", dataset, equal, ["recording_id"])]
+    paired = {s.name for s in _pairs(tables, [pair_id(name) for name in found])}
+    for name in found:
+        kind = "pair" if name in paired else "recording"
+        yield Subject(kind=kind, dataset=dataset, name=name)
 
 
 def _by_quarantine(tables: Tables, what: str) -> Iterator[Subject]:

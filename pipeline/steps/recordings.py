@@ -160,11 +160,9 @@ def _join(
             )
             continue
         facts = {k: heard[k] for k in (*(f.name for f in parts.FACTS), "part", "offset", "size")}
-        entry = asdict(row) | facts
+        entry = as_row(row) | facts
         entry["recording_id"] = records.recording_id(manifest.id, row.native_id)
         entry["dataset"] = manifest.id
-        entry["findings"] = json.dumps(row.findings, sort_keys=True, ensure_ascii=False)
-        entry["row"] = json.dumps(row.row, sort_keys=True, ensure_ascii=False)
         table.append(entry)
     conflicts = _conflicts(manifest, table)
     refused += [
@@ -173,6 +171,14 @@ def _join(
         if r["native_id"] in conflicts
     ]
     return [r for r in table if r["native_id"] not in conflicts], refused
+
+
+def as_row(recording: Recording) -> dict[str, Any]:
+    """What a reader says, as columns of the table."""
+    return asdict(recording) | {
+        "findings": json.dumps(recording.findings, sort_keys=True, ensure_ascii=False),
+        "row": json.dumps(recording.row, sort_keys=True, ensure_ascii=False),
+    }
 
 
 def _conflicts(manifest: Manifest, table: list[dict[str, Any]]) -> dict[str, str]:
