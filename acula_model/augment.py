@@ -94,7 +94,8 @@ class Augment:
         for name, sign in (("low_pass", 1), ("high_pass", -1)):
             if chance := getattr(self, name):
                 low, high = torch.tensor(getattr(self, f"{name}_hz")).log2().tolist()
-                cut_B = torch.exp2(_within(value[name], (low, high)))
+                # A processor's last bit of a power depends on the place in the batch: round it off.
+                cut_B = torch.exp2(_within(value[name].double(), (low, high))).float()
                 loss_BM = first_order_db(bank[0], cut_B, sign) * unit
                 found = found + (loss_BM * (does[name] < chance)[:, None])[:, None]
         if found is not raw_BTM:
