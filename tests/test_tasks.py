@@ -14,13 +14,16 @@ from conftest import manifest_values
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
+from publishers import publisher
 
 from acula_model.evaluation import task as evaluation
 from pipeline import readers, samples
+from pipeline.fetch import download, remote
 from pipeline.fetch.errors import FetchError
 from pipeline.manifest import Manifest, load_all
 from pipeline.settings import Settings
 from pipeline.steps import (
+    absences,
     archive,
     embeddings,
     layout,
@@ -294,6 +297,61 @@ def test_lists_that_cannot_be_had_are_named_and_asked_for_once(
     sample = published.at_hand([manifest], at.model_copy(update={"archives": "sample"}))["kauh"]
     assert len(asked) == 1 and not sample.values
     assert set(sample.missing.values()) == {published.MADE_UP}
+
+
+def test_an_unreachable_publisher_costs_no_wait_in_later_runs(
+    mirrored: tuple[Manifest, Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    manifest, at = mirrored
+    *have, third, fourth = manifest.tasks["obstructive"].listed_files
+    np.save(tmp_path / "list.npy", np.array(["test"]))
+    content = (tmp_path / "list.npy").read_bytes()
+    with publisher() as server:  # its port is dead afterwards
+        lists = manifest.published
+        assert lists
+        files = lists.files | dict.fromkeys((third, fourth), hashlib.sha256(content).hexdigest())
+        lists = lists.model_copy(update={"base": f"{server.base}/", "files": files})
+    asked: list[str] = []
+    really, clock = remote._web, [1000.0]
+
+    def web(url: str, *rest: Any) -> Any:
+        asked.append(url)
+        return really(url, *rest)
+
+    def of(base: str = lists.base) -> tuple[published.Lists, int]:
+        """What is at hand, and how often the network was asked for it."""
+        asked.clear()
+        here = {"published": lists.model_copy(update={"base": base})}
+        return published.at_hand([manifest.model_copy(update=here)], at)["kauh"], len(asked)
+
+    monkeypatch.setattr(remote, "_web", web)
+    monkeypatch.setattr(download, "ATTEMPTS", 2)
+    monkeypatch.setattr(absences.time, "time", lambda: clock[0])
+    first, tries = of()
+    assert tries == 2 and list(first.missing) == [third, fourth] and list(first.values) == have
+    assert of() == (first, 0), "a failure of a moment ago is remembered"
+    clock[0] += absences.ASK_AGAIN
+    assert of() == (first, 1), "later it is asked for again, but not patiently"
+    assert of() == (first, 0)
+
+    folder = layout.Dataset(at.data_root, "kauh").published
+    np.save(folder / third, np.array(["of another edition"]))
+    wrong, tries = of()
+    assert "expected" in wrong.missing[third] and not tries, "what lies there is not kept secret"
+    (folder / third).unlink()
+    assert of() == (first, 0)
+    # A list that turns up in the data root, in a mirror or at a publisher is taken at once.
+    for place in (folder / third, Path(at.mirror or "") / "kauh" / fourth):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    both, tries = of()
+    assert both.values == first.values | {third: ["test"], fourth: ["test"]} and not tries
+    (folder / third).unlink()
+    assert third in of()[0].missing
+    with publisher() as server:
+        server.offer(third, content)
+        assert of(f"{server.base}/") == (both, 1)
+    assert not json.loads(layout.Corpus(at.data_root).absent_lists.read_text())
 
 
 def test_probed_datasets_have_rows_and_the_others_say_what_is_missing(

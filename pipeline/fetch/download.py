@@ -42,6 +42,7 @@ class Want:
         target: Where it goes.
         locked: Expected sha256 and size of the first download, where nothing is published.
         begins: It begins its format (not so the last volume of a spanned zip).
+        patient: A source that fails is tried again, as often and as long as a server may need.
     """
 
     file: RemoteFile
@@ -49,6 +50,7 @@ class Want:
     target: Path
     locked: tuple[int, str] | None = None
     begins: bool = True
+    patient: bool = True
 
     @property
     def checked(self) -> bool:
@@ -131,7 +133,8 @@ def _from(
             attempt = 0 if journal.size > most else attempt + 1
             most = max(most, journal.size)
             patience = error.wait if error.wait is not None else min(60.0, 0.5 * 2**attempt)
-            if error.code not in TRANSIENT or attempt >= ATTEMPTS or patience > LONGEST_WAIT:
+            spent = attempt >= (ATTEMPTS if want.patient else 1)
+            if error.code not in TRANSIENT or spent or patience > LONGEST_WAIT:
                 raise
             tell(f"{want.file.name}: {error.code} {error.detail}; again in {patience:.1f} s")
         wait(patience * (1 + 0.1 * random.random()))  # many clients must not come back at once
@@ -144,7 +147,8 @@ def _attempt(url: str, want: Want, journal: Journal, written: Callable[[int], No
         written(-journal.size)
         journal.forget()
     validator = journal.source.get("validator") if same else None
-    with remote.open_at(url, journal.size, validator=validator) as stream:
+    timeout = remote.TIMEOUT if want.patient else remote.BRIEF
+    with remote.open_at(url, journal.size, validator=validator, timeout=timeout) as stream:
         if journal.size and not same:  # refuse another file before giving up what is here
             _expect_size(url, want, stream.total)
         known = journal.source  # a server may ignore the condition; a weak validator is none

@@ -11,6 +11,7 @@ from pipeline.fetch.errors import FetchError
 
 BLOCK = 1 << 20
 TIMEOUT = (20, 60)  # seconds to connect, and between two packets
+BRIEF = (3, 10)  # the same, for what one does well without
 _local = threading.local()
 
 
@@ -37,7 +38,11 @@ class Stream:
 
 @contextmanager
 def open_at(
-    url: str, start: int = 0, stop: int | None = None, validator: str | None = None
+    url: str,
+    start: int = 0,
+    stop: int | None = None,
+    validator: str | None = None,
+    timeout: tuple[float, float] | None = None,
 ) -> Iterator[Stream]:
     """Open a URL at a byte offset.
 
@@ -47,12 +52,17 @@ def open_at(
         stop: First byte not wanted any more; None reads to the end.
         validator: ETag of the version that the bytes before ``start`` came from; a changed
             file is then sent whole.
+        timeout: Seconds to connect, and between two packets, where they are not ``TIMEOUT``.
 
     Raises:
         FetchError: The source refuses, fails or cannot be reached.
     """
     web = url.startswith(("http://", "https://"))
-    with (_web if web else _fsspec)(url, start, stop, validator) as stream:
+    with (
+        _web(url, start, stop, validator, timeout or TIMEOUT)
+        if web
+        else _fsspec(url, start, stop, validator)
+    ) as stream:
         yield stream
 
 
@@ -66,7 +76,9 @@ def _session() -> Any:
 
 
 @contextmanager
-def _web(url: str, start: int, stop: int | None, validator: str | None) -> Iterator[Stream]:
+def _web(
+    url: str, start: int, stop: int | None, validator: str | None, timeout: tuple[float, float]
+) -> Iterator[Stream]:
     import requests
     from urllib3.exceptions import HTTPError
 
@@ -78,7 +90,7 @@ def _web(url: str, start: int, stop: int | None, validator: str | None) -> Itera
             headers["If-Range"] = validator
     try:
         # Redirects are followed anew on each attempt: signed addresses expire.
-        response = _session().get(url, headers=headers, stream=True, timeout=TIMEOUT)
+        response = _session().get(url, headers=headers, stream=True, timeout=timeout)
     except requests.exceptions.SSLError as error:
         raise FetchError("certificate", url, _short(error)) from error
     except requests.exceptions.RequestException as error:

@@ -102,6 +102,11 @@ class Corpus:
         return self.data_root / f"{name}.json"
 
     @property
+    def absent_lists(self) -> Path:
+        """Published lists that could not be fetched, why, and when that was."""
+        return self.data_root / "published_absent.json"
+
+    @property
     def shards(self) -> Path:
         return self.data_root / "shards"
 

@@ -16,7 +16,8 @@ from pipeline.fetch.errors import TRANSIENT, FetchError
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
 from pipeline.sources import NO_LISTS, PublishedLists, RemoteFile
-from pipeline.steps import layout
+from pipeline.steps import layout, store
+from pipeline.steps.absences import Absences
 
 MADE_UP = "the archive is a built-in sample, whose recordings are in no published list"
 
@@ -39,15 +40,19 @@ def fetch(
     """
     lists = manifest.published or NO_LISTS
     chosen = [p for p in lists.files if any(fnmatchcase(p, pattern) for pattern in patterns)]
-    return _obtain(manifest, settings, chosen)
+    urls = {p: [*settings.mirrored(manifest.id, p), lists.base + quote(p)] for p in chosen}
+    return _obtain(manifest, settings, urls)
 
 
 def at_hand(manifests: Iterable[Manifest], settings: Settings) -> dict[str, Lists]:
     """Dataset -> the lists that its tasks are scored on, as far as they can be had.
 
     A built-in sample needs none, so none is fetched. Where the publisher cannot be reached, the
-    other lists come from the mirror and from the data root alone: there is no second wait.
+    other lists come from the mirror and from the data root alone: there is no second wait, and
+    for a while none in later runs, either. What lies in the data root or in a local mirror is
+    always taken at once.
     """
+    notes = Absences(layout.Corpus(settings.data_root).absent_lists)
     found: dict[str, Lists] = {}
     unreachable: FetchError | None = None
     for manifest in manifests:
@@ -57,34 +62,51 @@ def at_hand(manifests: Iterable[Manifest], settings: Settings) -> dict[str, List
             if settings.archive_of(manifest.id) == "sample":
                 missing[path] = MADE_UP
                 continue
+            name, lists = f"{manifest.id}/{path}", manifest.published or NO_LISTS
+            here = layout.Dataset(settings.data_root, manifest.id).published / path
+            mirror = settings.mirrored(manifest.id, path)
+            sources = store.digest([mirror, lists.base, lists.files[path]])
+            known = None if here.is_file() else notes.known(name, sources)
+            spared = known if known and notes.recent(name) else None
+            publisher = [] if unreachable else [lists.base + quote(path)]
+            urls = [u for u in mirror if _is_local(u)] if spared else [*mirror, *publisher]
+            patient = not (known or unreachable)
             try:
-                values |= _obtain(manifest, settings, [path], unreachable)
+                values |= _obtain(manifest, settings, {path: urls}, patient, spared or unreachable)
+                notes.forget(name)
             except FetchError as error:
-                here = layout.Dataset(settings.data_root, manifest.id).published / path
-                missing[path] = f"{path} is missing ({unreachable or error}). Put it at {here}"
-                unreachable = unreachable or (error if error.code in TRANSIENT else None)
+                why = error if here.is_file() else spared or unreachable or error
+                if not (spared or here.is_file()):
+                    why = notes.add(name, sources, why)
+                missing[path] = f"{path} is missing ({why}). Put it at {here}"
+                unreachable = unreachable or (why if why.code in TRANSIENT else None)
         found[manifest.id] = Lists(values, missing)
+    notes.save()
     return found
+
+
+def _is_local(url: str) -> bool:
+    return "://" not in url or url.startswith("file://")
 
 
 def _obtain(
     manifest: Manifest,
     settings: Settings,
-    paths: Sequence[str],
-    unreachable: FetchError | None = None,
+    urls: Mapping[str, Sequence[str]],
+    patient: bool = True,
+    otherwise: FetchError | None = None,
 ) -> dict[str, list[Any]]:
+    """Values of each path, from the data root or its URLs; ``otherwise``: why it has no URL."""
     lists = manifest.published or NO_LISTS
     folder = layout.Dataset(settings.data_root, manifest.id).published
     wants: list[Want] = []
-    for path in paths:
-        mirror = settings.mirrored(manifest.id, path)
-        urls = mirror if unreachable else [*mirror, lists.base + quote(path)]
-        if unreachable and not urls and not (folder / path).is_file():
-            raise unreachable
+    for path, sources in urls.items():
+        if otherwise and not sources and not (folder / path).is_file():
+            raise otherwise
         file = RemoteFile(name=path, urls=[lists.base + quote(path)], sha256=lists.files[path])
-        wants.append(Want(file=file, urls=urls, target=folder / path))
+        wants.append(Want(file=file, urls=sources, target=folder / path, patient=patient))
     transfer.fetch(wants, lambda _: None, settings.downloads_at_once)
-    return {p: read(folder / p, lists.files[p]) for p in paths if p.endswith(".npy")}
+    return {p: read(folder / p, lists.files[p]) for p in urls if p.endswith(".npy")}
 
 
 def read(path: Path, sha256: str) -> list[Any]:
