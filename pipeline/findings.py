@@ -12,6 +12,7 @@ from pipeline.records import Value
 # stated: the source says what it is. absent: the source says it is not there.
 # unknown: the source says it cannot tell. not_recorded: the source is silent.
 Status = Literal["stated", "absent", "unknown", "not_recorded"]
+_REMEMBERED = 4096  # values per finding; numbers may have any number of them
 
 
 class UnknownCode(ValueError):
@@ -41,18 +42,39 @@ class Finding:
         return f"{self.value:g}" if isinstance(self.value, float) else str(self.value)
 
 
-def resolve(manifest: Manifest, values: Mapping[str, Value]) -> dict[str, Finding]:
-    """Every declared finding; those without a value have the status ``not_recorded``.
+class Resolver:
+    """Findings of many recordings of one dataset; equal values share one finding."""
 
-    Raises:
-        UnknownCode: A name or a code that the manifest does not declare.
-    """
-    if strangers := [name for name in values if name not in manifest.findings]:
-        raise UnknownCode(f"{manifest.id}: no finding {strangers} in the manifest")
-    return {
-        name: _finding(name, spec, values.get(name, spec.always))
-        for name, spec in manifest.findings.items()
-    }
+    def __init__(self, manifest: Manifest) -> None:
+        self._dataset, self._specs = manifest.id, manifest.findings
+        self._known: dict[str, dict[str, Finding]] = {name: {} for name in self._specs}
+
+    def __call__(self, values: Mapping[str, Value]) -> dict[str, Finding]:
+        """Every declared finding; those without a value have the status ``not_recorded``.
+
+        Raises:
+            UnknownCode: A name or a code that the manifest does not declare.
+        """
+        if strangers := [name for name in values if name not in self._specs]:
+            raise UnknownCode(f"{self._dataset}: no finding {strangers} in the manifest")
+        return {
+            name: self._one(name, spec, values.get(name, spec.always))
+            for name, spec in self._specs.items()
+        }
+
+    def _one(self, name: str, spec: FindingSpec, value: Value | None) -> Finding:
+        known, key = self._known[name], repr(value)  # 1, 1.0 and True are equal, and not the same
+        finding = known.get(key)
+        if finding is None:
+            finding = _finding(name, spec, value)
+            if len(known) < _REMEMBERED:
+                known[key] = finding
+        return finding
+
+
+def resolve(manifest: Manifest, values: Mapping[str, Value]) -> dict[str, Finding]:
+    """The findings of one recording; a ``Resolver`` is faster for many, and raises the same."""
+    return Resolver(manifest)(values)
 
 
 def _finding(name: str, spec: FindingSpec, value: Value | None) -> Finding:

@@ -7,7 +7,7 @@ memory does not grow with the dataset.
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -20,7 +20,7 @@ from pipeline import audit, findings, pool, rewriting
 from pipeline.audit.summary import Row, Summary, audit_rows
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import layout, reports, store
+from pipeline.steps import layout, report_sandbox, reports, store
 
 REGIMES = ("full", "strict")
 WORDS = (15, 90)  # of a full report, least and most
@@ -101,7 +101,7 @@ def make(
         "recordings": store.version_at(here.recordings_stamp),
         "template": version,
         "manifest": store.digest(manifest.model_dump()),
-        "code": store.code_version(reports, findings, sys.modules[__name__]),
+        "code": store.code_version(reports, report_sandbox, findings, sys.modules[__name__]),
         "audit": store.package_version(audit),
     }
     rewrite = _rewriting(manifest, settings, progress)
@@ -150,8 +150,9 @@ def render_part(
     """Render one row group of the recordings table into a file of its own; runs in workers."""
     columns = ["recording_id", "findings"]
     source = pq.ParquetFile(recordings).read_row_group(number, columns).to_pylist()
+    resolver = findings.Resolver(manifest)
     rows = [
-        _row(manifest, r["recording_id"], json.loads(r["findings"]), version, folder)
+        _row(manifest, r["recording_id"], resolver(json.loads(r["findings"])), version, folder)
         for r in source
     ]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -238,22 +239,26 @@ def _join(scratch: Path, target: Path, count: int) -> None:
 
 
 def _row(
-    manifest: Manifest, recording_id: str, values: dict[str, Any], version: str, folder: Path
+    manifest: Manifest,
+    recording_id: str,
+    said: Mapping[str, findings.Finding],
+    version: str,
+    folder: Path,
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "recording_id": recording_id,
         "dataset": manifest.id,
         "template_version": version,
     } | _NOT_REWRITTEN
-    omitted = {"full": frozenset[str](), "strict": manifest.strict_masks}
-    for regime in REGIMES:
-        report = reports.render(manifest, recording_id, values, omitted[regime], folder)
+    omitted = [frozenset[str](), manifest.strict_masks]  # as REGIMES
+    made = reports.render_all(manifest.id, recording_id, said, omitted, folder)
+    for regime, report in zip(REGIMES, made, strict=True):
         row |= {
             f"{regime}_text": report.text,
             f"{regime}_hash": report.hash,
             f"{regime}_terms": list(report.terms),
-            f"{regime}_sentences": json.dumps(
-                [asdict(s) for s in report.sentences], ensure_ascii=False
+            f"{regime}_sentences": reports.TO_JSON(
+                [{"text": s.text, "findings": s.findings} for s in report.sentences]
             ),
         }
     return row

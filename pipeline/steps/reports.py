@@ -15,19 +15,19 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError
 
 from pipeline import RESOURCES
 from pipeline.findings import Finding, resolve
 from pipeline.manifest import Manifest
 from pipeline.records import Value, unit_hash
+from pipeline.steps.report_sandbox import Findings, Verbs, environment
 
 FOLDER = RESOURCES / "templates" / "reports"
+TO_JSON = json.JSONEncoder(ensure_ascii=False).encode  # made once: json.dumps makes one a call
 
 
 class NotRebuilt(ValueError):
@@ -60,15 +60,25 @@ class Report:
     @property
     def hash(self) -> str:
         """Identifies what a teacher reads: the text and the terms."""
-        said = json.dumps([self.text, self.terms], ensure_ascii=False)
+        said = TO_JSON([self.text, self.terms])
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
-class _Page:
-    """What one rendering may touch, and the sentences it leaves behind."""
+class _Page(Verbs):
+    """What one rendering may touch, and the sentences it leaves behind.
 
-    def __init__(self, recording_id: str, findings: Mapping[str, Finding], omit: frozenset[str]):
-        self._id, self._findings, self._omit = recording_id, findings, omit
+    ``picked``: what was drawn for this recording before, by the phrasings to choose from.
+    """
+
+    def __init__(
+        self,
+        recording_id: str,
+        findings: Mapping[str, Finding],
+        omit: frozenset[str],
+        picked: dict[tuple[str, ...], str],
+    ):
+        self.recording_id, self._findings, self._omit = recording_id, findings, omit
+        self._picked = picked
         self._open: tuple[str, ...] | None = None
         self._parts: list[str] = []
         self._said: list[tuple[str, Sentence]] = []
@@ -117,7 +127,11 @@ class _Page:
         """
         if not phrasings:
             raise TemplateError("pick() needs a phrasing")
-        return max(phrasings, key=lambda words: unit_hash(f"{self._id}#{words}"))
+        if phrasings not in self._picked:
+            self._picked[phrasings] = max(
+                phrasings, key=lambda words: unit_hash(f"{self.recording_id}#{words}")
+            )
+        return self._picked[phrasings]
 
     def order(self, *orders: str) -> str:
         """Declare the parts of the report, and choose the order in which they come."""
@@ -147,30 +161,6 @@ class _Page:
         return ""
 
 
-class _Findings:
-    """``f`` in a template: ``f.name`` is the finding of that name. Has no other attribute."""
-
-    def __init__(self, look: Callable[[str], Finding]):
-        self.__look = look
-
-    def __getitem__(self, name: str) -> Finding:
-        return self.__look(name)
-
-
-@cache
-def _environment(folder: Path) -> ImmutableSandboxedEnvironment:
-    """Keeps compiled templates, and reads an edited one again."""
-    environment = ImmutableSandboxedEnvironment(
-        loader=FileSystemLoader(folder),
-        undefined=StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    del environment.filters["random"]  # the same recording has the same report
-    return environment
-
-
 def template_version(dataset: str, folder: Path = FOLDER) -> str:
     """Hash of the dataset's template and the macros that all templates share."""
     sources = [folder / f"{dataset}.j2", *sorted(folder.glob("_*.j2"))]
@@ -191,10 +181,30 @@ def render(
         Silent: The template says nothing; names it.
         ValueError: The template uses an unknown variable; names the template.
     """
-    findings = resolve(manifest, values)
-    page = _Page(recording_id, findings, frozenset(omit))
+    (report,) = render_all(
+        manifest.id, recording_id, resolve(manifest, values), [frozenset(omit)], folder
+    )
+    return report
+
+
+def render_all(
+    dataset: str,
+    recording_id: str,
+    findings: Mapping[str, Finding],
+    omitted: Iterable[frozenset[str]],
+    folder: Path = FOLDER,
+) -> list[Report]:
+    """Reports of one recording that leave out different findings; raises what ``render`` does."""
+    picked: dict[tuple[str, ...], str] = {}
+    return [
+        _report(dataset, _Page(recording_id, findings, omit, picked), findings, folder)
+        for omit in omitted
+    ]
+
+
+def _report(dataset: str, page: _Page, findings: Mapping[str, Finding], folder: Path) -> Report:
     context: dict[str, Any] = {
-        "f": _Findings(page.look),
+        "f": Findings(page.look),
         "sentence": page.sentence,
         "order": page.order,
         "pick": page.pick,
@@ -204,14 +214,14 @@ def render(
         "status": page.status,
     }
     try:
-        rest = _environment(folder).get_template(f"{manifest.id}.j2").render(context)
+        rest = environment(folder).get_template(f"{dataset}.j2").render(context)
     except TemplateError as error:
-        raise ValueError(f"templates/reports/{manifest.id}.j2: {error}") from error
+        raise ValueError(f"templates/reports/{dataset}.j2: {error}") from error
     if stray := rest.strip():
-        raise ValueError(f"templates/reports/{manifest.id}.j2: text outside a sentence: {stray!r}")
+        raise ValueError(f"templates/reports/{dataset}.j2: text outside a sentence: {stray!r}")
     sentences = page.sentences
     if not sentences:
-        raise Silent(f"templates/reports/{manifest.id}.j2: no sentence for {recording_id}")
+        raise Silent(f"templates/reports/{dataset}.j2: no sentence for {page.recording_id}")
     stated = dict.fromkeys(n for s in sentences for n in s.findings)
     terms = tuple(term for name in stated for term in findings[name].terms)
     return Report(sentences=sentences, terms=terms)
