@@ -95,34 +95,33 @@ def both_ways(
     """
     claimed = tuple(claimed)
     defects: list[Defect] = []
-    read = read_in(reading)
-    related = _related(lexicon, read)
-    counted = any(c.number is not None or c.state != "present" for c in reading.claims)
+    read = reading.stated
     for name in claimed:
         finding = findings[name]
         if name not in read:
             # A list of what was counted says of everything else that it asks about: none.
-            if name in lexicon.counts and counted and _lists(lexicon, reading):
+            if name in lexicon.counts and _counted(reading) and _lists(lexicon, reading):
                 if finding.value:
                     defects.append(Defect("number", f"{name}: {finding}, left out", text))
                 continue
-            if not (name in related and name in report):
+            if not (name in report and name in _related(lexicon, read)):
                 defects.append(Defect("unstated", name, text))
         elif missing := _words_missing(finding, reading, name):
             defects.append(Defect("unstated", f"{name}: {', '.join(missing)}", text))
-    allowed = set(claimed) | _presupposed(lexicon, claimed)
-    for claim in reading.claims:
-        if claim.weak or claim.stage or claim.total:
-            continue
+    others = [
+        c
+        for c in reading.claims
+        if not (c.weak or c.stage or c.total) and not set(c.findings).intersection(claimed)
+    ]
+    allowed = _presupposed(lexicon, claimed) if others else set[str]()
+    for claim in others:
         if not allowed.intersection(claim.findings):
             defects.append(Defect("unclaimed", " or ".join(claim.findings), text))
     return defects
 
 
-def read_in(reading: Reading) -> frozenset[str]:
-    """The findings that a sentence was read to state."""
-    stated = [c for c in reading.claims if not c.stage and not c.total]
-    return frozenset(f for c in stated for f in (*c.findings, *((c.same_as,) if c.same_as else ())))
+def _counted(reading: Reading) -> bool:
+    return any(c.number is not None or c.state != "present" for c in reading.claims)
 
 
 def _related(lexicon: Lexicon, read: Iterable[str]) -> set[str]:

@@ -1,6 +1,6 @@
 """What a sentence was read to say."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 State = Literal["present", "absent", "unknown"]
@@ -38,9 +38,18 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Everything in one sentence: its claims, and what belongs to none."""
+    """Everything in one sentence: its claims, and what belongs to none.
+
+    ``stated``: the findings that the claims state.
+    """
 
     claims: tuple[Claim, ...]
     strangers: tuple[str, ...] = ()  # medical words that no finding of the dataset means
     unread: tuple[str, ...] = ()  # words in no table and numbers that belong to nothing
     advice: tuple[str, ...] = ()
+    stated: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        claims = [c for c in self.claims if not c.stage and not c.total]
+        found = {f for c in claims for f in (*c.findings, *((c.same_as,) if c.same_as else ()))}
+        object.__setattr__(self, "stated", frozenset(found))

@@ -9,7 +9,7 @@ from pipeline.audit import check, texts
 from pipeline.audit.check import Defect, Kind
 from pipeline.audit.lexicon import Lexicon, compile_lexicon
 from pipeline.audit.parser import Parser
-from pipeline.findings import resolve
+from pipeline.findings import Resolver
 from pipeline.manifest import Manifest, load_all
 from pipeline.records import Value
 
@@ -142,25 +142,25 @@ class Auditor:
     def __init__(self, manifest: Manifest, others: Iterable[Manifest] | None = None):
         known = load_all().values() if others is None else others
         self.lexicon: Lexicon = compile_lexicon(manifest, known)
-        self._parser = Parser(self.lexicon)
+        self._parser, self._resolve = Parser(self.lexicon), Resolver(manifest)
 
     def defects(self, row: Row) -> list[Defect]:
         """Every difference between one report and its findings."""
-        findings = resolve(self.lexicon.manifest, row.findings)
+        findings = self._resolve(row.findings)
         found = list(texts.defects(row.text))
         if " ".join(text for text, _ in row.sentences) != row.text:
             found.append(Defect("mismatch", "sentences and text differ", row.text))
         readings = [self._parser.read(text) for text, _ in row.sentences]
-        report = frozenset[str]().union(*map(check.read_in, readings))
+        report = frozenset[str]().union(*(reading.stated for reading in readings))
         for reading, (text, claimed) in zip(readings, row.sentences, strict=True):
             found += check.against(self.lexicon, findings, reading, text, claimed)
             found += check.both_ways(self.lexicon, findings, reading, claimed, text, report)
         return found
 
 
-def audit_rows(manifest: Manifest, rows: Iterable[Row]) -> Summary:
+def audit_rows(manifest: Manifest, rows: Iterable[Row], auditor: Auditor | None = None) -> Summary:
     """Check reports one by one; memory grows by the vocabulary and 8 bytes a distinct text."""
-    auditor, summary = Auditor(manifest), Summary()
+    auditor, summary = auditor or Auditor(manifest), Summary()
     for row in rows:
         summary.add(row.recording_id, row.text, auditor.defects(row), len(row.sentences))
     return summary

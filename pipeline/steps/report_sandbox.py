@@ -5,14 +5,15 @@ take longer than a whole report otherwise does, so they are not asked of what th
 to the template and of macros, which are of the templates themselves.
 """
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import MethodType
 from typing import Any
 
-from jinja2 import FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from jinja2.environment import TemplateModule
+from jinja2.meta import find_undeclared_variables
 from jinja2.runtime import Context, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -35,7 +36,34 @@ class Findings:
         return self.__look(name)
 
 
+class _Template(Template):
+    """A module is made once and not per import, where it reads nothing of what imports it."""
+
+    def make_module(
+        self,
+        vars: dict[str, Any] | None = None,
+        shared: bool = False,
+        locals: Mapping[str, Any] | None = None,
+    ) -> TemplateModule:
+        given = (vars or {}, locals or {})
+        if not all(self._reads.isdisjoint(names) for names in given):
+            return super().make_module(vars, shared, locals)
+        if self._module is None:
+            self._module = super().make_module(vars, shared, locals)
+        return self._module
+
+    @cached_property
+    def _reads(self) -> set[str]:
+        """Names that it may take from its context."""
+        environment, name = self.environment, self.name or ""
+        assert environment.loader
+        source = environment.loader.get_source(environment, name)[0]
+        return find_undeclared_variables(environment.parse(source, name))
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
+    template_class = _Template
+
     def getattr(self, obj: Any, attribute: str) -> Any:
         kind = type(obj)
         if kind is Findings:
@@ -56,15 +84,15 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return __obj(*args, **kwargs) if ours else __obj(__context.eval_ctx, *args, **kwargs)
 
 
-@cache
-def environment(folder: Path) -> ImmutableSandboxedEnvironment:
-    """Keeps compiled templates, and reads an edited one again."""
+def environment(folder: Path, reload: bool = True) -> Environment:
+    """Templates of a folder, compiled once; ``reload``: an edited one is read again."""
     environment = _Sandbox(
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
         autoescape=False,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=reload,
     )
     del environment.filters["random"]  # the same recording has the same report
     return environment

@@ -15,9 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jinja2 import Environment
 
 from pipeline import audit, findings, pool, rewriting
-from pipeline.audit.summary import Row, Summary, audit_rows
+from pipeline.audit.summary import Auditor, Row, Summary, audit_rows
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
 from pipeline.steps import layout, report_sandbox, reports, store
@@ -151,8 +152,9 @@ def render_part(
     columns = ["recording_id", "findings"]
     source = pq.ParquetFile(recordings).read_row_group(number, columns).to_pylist()
     resolver = findings.Resolver(manifest)
+    templates = report_sandbox.environment(folder, reload=False)
     rows = [
-        _row(manifest, r["recording_id"], resolver(json.loads(r["findings"])), version, folder)
+        _row(manifest, r["recording_id"], resolver(json.loads(r["findings"])), version, templates)
         for r in source
     ]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -161,28 +163,34 @@ def render_part(
         number=number,
         version=store.table_version(table),
         reports=len(rows),
-        audit={regime: _audit(manifest, source, rows, regime) for regime in REGIMES},
+        audit=_audit(manifest, source, rows),
     )
 
 
 def _audit(
-    manifest: Manifest, source: list[dict[str, Any]], rows: list[dict[str, Any]], regime: str
-) -> Summary:
-    """Read the texts of one regime back and compare with what is recorded."""
-    return audit_rows(
-        manifest,
-        (
-            Row(
-                recording_id=row["recording_id"],
-                findings=json.loads(recorded["findings"]),
-                sentences=[
-                    (s["text"], s["findings"]) for s in json.loads(row[f"{regime}_sentences"])
-                ],
-                text=row[f"{regime}_text"],
-            )
-            for recorded, row in zip(source, rows, strict=True)
-        ),
-    )
+    manifest: Manifest, source: list[dict[str, Any]], rows: list[dict[str, Any]]
+) -> dict[str, Summary]:
+    """Read the texts of each regime back and compare with what is recorded."""
+    auditor = Auditor(manifest)
+    recorded = [json.loads(r["findings"]) for r in source]
+    return {
+        regime: audit_rows(
+            manifest,
+            (
+                Row(
+                    recording_id=row["recording_id"],
+                    findings=values,
+                    sentences=[
+                        (s["text"], s["findings"]) for s in json.loads(row[f"{regime}_sentences"])
+                    ],
+                    text=row[f"{regime}_text"],
+                )
+                for values, row in zip(recorded, rows, strict=True)
+            ),
+            auditor,
+        )
+        for regime in REGIMES
+    }
 
 
 class _Rewriting:
@@ -243,7 +251,7 @@ def _row(
     recording_id: str,
     said: Mapping[str, findings.Finding],
     version: str,
-    folder: Path,
+    templates: Environment,
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "recording_id": recording_id,
@@ -251,7 +259,7 @@ def _row(
         "template_version": version,
     } | _NOT_REWRITTEN
     omitted = [frozenset[str](), manifest.strict_masks]  # as REGIMES
-    made = reports.render_all(manifest.id, recording_id, said, omitted, folder)
+    made = reports.render_all(manifest.id, recording_id, said, omitted, templates)
     for regime, report in zip(REGIMES, made, strict=True):
         row |= {
             f"{regime}_text": report.text,

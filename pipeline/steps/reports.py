@@ -15,10 +15,11 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import Environment, TemplateError
 
 from pipeline import RESOURCES
 from pipeline.findings import Finding, resolve
@@ -28,6 +29,9 @@ from pipeline.steps.report_sandbox import Findings, Verbs, environment
 
 FOLDER = RESOURCES / "templates" / "reports"
 TO_JSON = json.JSONEncoder(ensure_ascii=False).encode  # made once: json.dumps makes one a call
+
+
+templates = cache(environment)  # of a folder; kept between reports
 
 
 class NotRebuilt(ValueError):
@@ -182,7 +186,7 @@ def render(
         ValueError: The template uses an unknown variable; names the template.
     """
     (report,) = render_all(
-        manifest.id, recording_id, resolve(manifest, values), [frozenset(omit)], folder
+        manifest.id, recording_id, resolve(manifest, values), [frozenset(omit)], templates(folder)
     )
     return report
 
@@ -192,17 +196,19 @@ def render_all(
     recording_id: str,
     findings: Mapping[str, Finding],
     omitted: Iterable[frozenset[str]],
-    folder: Path = FOLDER,
+    templates: Environment,
 ) -> list[Report]:
     """Reports of one recording that leave out different findings; raises what ``render`` does."""
     picked: dict[tuple[str, ...], str] = {}
     return [
-        _report(dataset, _Page(recording_id, findings, omit, picked), findings, folder)
+        _report(dataset, _Page(recording_id, findings, omit, picked), findings, templates)
         for omit in omitted
     ]
 
 
-def _report(dataset: str, page: _Page, findings: Mapping[str, Finding], folder: Path) -> Report:
+def _report(
+    dataset: str, page: _Page, findings: Mapping[str, Finding], templates: Environment
+) -> Report:
     context: dict[str, Any] = {
         "f": Findings(page.look),
         "sentence": page.sentence,
@@ -214,7 +220,7 @@ def _report(dataset: str, page: _Page, findings: Mapping[str, Finding], folder: 
         "status": page.status,
     }
     try:
-        rest = environment(folder).get_template(f"{dataset}.j2").render(context)
+        rest = templates.get_template(f"{dataset}.j2").render(context)
     except TemplateError as error:
         raise ValueError(f"templates/reports/{dataset}.j2: {error}") from error
     if stray := rest.strip():
