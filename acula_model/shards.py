@@ -19,6 +19,10 @@ from acula_model import waves
 _BRIEF = (
     "recording_id", "dataset", "modality", "full_hash", "strict_hash", "full_terms", "strict_terms",
 )  # fmt: skip
+_TO_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+# Checksums count themselves as spaces, and what is put in takes the place of "00000000000".
+_EMPTY = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)
+_EMPTY_SUM = sum(_EMPTY) - sum(_EMPTY[148:156]) + 8 * ord(" ") - sum(_EMPTY[124:135])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +40,40 @@ class Pair:
         return self.meta["pair_id"]
 
 
-def write(path: Path, pairs: Iterable[Pair]) -> None:
-    """Write one tar; the same pairs give the same bytes."""
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+def write(path: Path, pairs: Iterable[Pair]) -> dict[str, tuple[int, int]]:
+    """Write one tar; the same pairs give the same bytes. Returns what ``places`` would."""
+    found: dict[str, tuple[int, int]] = {}
+    with path.open("wb") as file:
+        at = 0
         for pair in pairs:
             if "." in pair.pair_id:
                 raise ValueError(f"pair id {pair.pair_id!r} has a dot; webdataset would split it")
-            meta = json.dumps(pair.meta, ensure_ascii=False, sort_keys=True).encode()
+            found[pair.pair_id] = (at + tarfile.BLOCKSIZE, len(pair.flac))
+            meta = _TO_JSON(pair.meta).encode()
             for suffix, content in (("flac", pair.flac), ("json", meta)):
-                info = tarfile.TarInfo(f"{pair.pair_id}.{suffix}")
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
+                file.write(_header(f"{pair.pair_id}.{suffix}", len(content)))
+                file.write(content)
+                file.write(bytes(-len(content) % tarfile.BLOCKSIZE))
+                at += tarfile.BLOCKSIZE + len(content) + -len(content) % tarfile.BLOCKSIZE
+        end = at + 2 * tarfile.BLOCKSIZE
+        file.write(bytes(end - at + -end % tarfile.RECORDSIZE))
+    return found
+
+
+def _header(name: str, size: int) -> bytes:
+    """The header that ``tarfile`` writes of a plain file, which takes it longer than the sound.
+
+    Name, size and checksum are put into the header of an empty file; whatever else would have
+    to change for them is left to ``tarfile``.
+    """
+    called, length = name.encode(), b"%011o" % size
+    if not name.isascii() or len(called) > tarfile.LENGTH_NAME or len(length) > 11:
+        info = tarfile.TarInfo(name)
+        info.size = size
+        return info.tobuf(tarfile.USTAR_FORMAT)
+    total = _EMPTY_SUM + sum(called) + sum(length)
+    start = called.ljust(100, b"\0") + _EMPTY[100:124] + length + _EMPTY[135:148]
+    return start + b"%06o\0" % total + _EMPTY[155:]
 
 
 def places(path: Path) -> dict[str, tuple[int, int]]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from audit_world import WORLDS, rows
+from hypothesis import example, given
+from hypothesis import strategies as st
 from planted import INVENTED, PLANTS
 
 from pipeline.audit import texts
@@ -286,3 +288,20 @@ def test_a_report_stays_cheap_to_check() -> None:
     assert (time.process_time() - started) / len(
         made
     ) < 0.002  # about 0.0003 when nothing else runs
+
+
+@given(
+    st.text(st.sampled_from("a o.,&{}%N\u00e9\n-(nan")) | st.text(),
+    st.sampled_from(["", ".", " of.", "\n"]),
+)
+@example("None. nan {{ &lt;", ".")
+def test_shortcuts_find_what_the_whole_patterns_find(text: str, end: str) -> None:
+    text += end
+    found = {(d.kind, d.detail) for d in texts.defects(text)}
+    if not texts._EMPTY.fullmatch(text):
+        garbage, dangling = texts._GARBAGE.search(text), texts._DANGLING.search(text)
+        assert [d for k, d in found if k == "garbage"] == ([repr(garbage[0])] if garbage else [])
+        ends = text.rstrip().endswith((".", "!", "?"))
+        said = dangling is not None and ends
+        assert any(d.startswith("ends") for k, d in found if k == "truncated") == (said or not ends)
+        assert not said or ("truncated", f"ends in {dangling[0]!r}") in found

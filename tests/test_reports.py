@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import manifest_values
 
-from pipeline.findings import UnknownCode, resolve
+from pipeline.findings import Resolver, UnknownCode, resolve
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
 from pipeline.steps import layout, report_table, reports, store
@@ -110,6 +110,11 @@ def test_strict_leaves_out_labels_and_what_gives_them_away(render: Render) -> No
         ('{% call sentence("sites") %}Over {{ f.sites }}.{% endcall %}', "no sentence for heart/1"),
         ('{% call sentence("age") %} {% endcall %}', "no sentence for heart/1"),
         ("{{ f.__class__.__mro__ }}", "__class__"),
+        ('{% call sentence("age") %}{{ f.age.__class__ }}{% endcall %}', "unsafe"),
+        ("{{ pick.__globals__ }}", "unsafe"),
+        ("{{ pick.__func__('a') }}", "unsafe"),
+        ('{% import "_phrases.j2" as say with context %}{{ say.__init__ }}', "unsafe"),
+        ('{% import "_phrases.j2" as say with context %}{{ say.years.__call__ }}', "unsafe"),
         ("{{ f._Findings__look('age') }}", "_Findings__look"),
         ("{{ sentence.__globals__ }}", "__globals__"),
         ('{% include "../secret.j2" %}', "secret"),
@@ -140,6 +145,35 @@ def test_masked_findings_cannot_be_seen_from_outside_a_sentence(render: Render) 
     )
     assert render(template).text == "Age 7 leak."
     assert render(template, omit=frozenset({"murmur"})).text == "Age 7."
+
+
+def test_macros_see_the_report_that_imports_them(tmp_path: Path) -> None:
+    """Also where they read more than their arguments, and after another report."""
+    macros = "{% macro a() %}{{ f.age.value }}{% endmacro %}{% macro b() %}{{ who }}{% endmacro %}"
+    (tmp_path / "_phrases.j2").write_text(macros)
+    (tmp_path / "heart.j2").write_text(
+        '{% set who = status("grade") %}{% import "_phrases.j2" as say with context %}'
+        '{% call sentence("age") %}{{ say.a() }}, {{ say.b() }}.{% endcall %}'
+    )
+    templates = reports.environment(tmp_path)
+    texts = [
+        reports.render_all("heart", "heart/1", resolve(MANIFEST, values), omit, templates)
+        for values in (FULL, {"age": 8})
+        for omit in ([frozenset[str](), frozenset({"grade"})],)
+    ]
+    said = [[report.text for report in both] for both in texts]
+    assert said == [["7, stated.", "7, not_recorded."], ["8, not_recorded.", "8, not_recorded."]]
+
+
+def test_equal_values_of_other_kinds_are_other_findings() -> None:
+    """Findings are shared between recordings; 1, 1.0, True and "1" compare equal or look it."""
+    resolver = Resolver(MANIFEST)
+    ages = [resolver({"age": age})["age"].value for age in (1, 1.0, 0.0, -0.0, 1)]
+    assert [str(a) for a in ages] == ["1", "1.0", "0.0", "-0.0", "1"]
+    for wrong in ({"age": True}, {"grade": 1}, {"cough": 1}):
+        assert resolver({"age": 1, "grade": "1", "cough": True})["cough"].status == "stated"
+        with pytest.raises(UnknownCode):
+            resolver(wrong)
 
 
 def test_phrasing_follows_from_the_id_alone(render: Render) -> None:

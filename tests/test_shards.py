@@ -1,6 +1,7 @@
 """Shards: the format for others' readers, what travels in it, and what a change rewrites."""
 
 import io
+import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,26 @@ def test_round_trip_places_and_descriptions(tmp_path: Path) -> None:
     raw = path.read_bytes()
     for key, (offset, size) in pair_format.places(path).items():
         assert raw[offset : offset + size] == pairs[int(key, 16)].flac
+
+
+@pytest.mark.parametrize("count", [0, 1, 14])
+def test_the_bytes_are_those_of_tarfile(tmp_path: Path, count: int) -> None:
+    """An independent writer, for every length of the end, and names of every length and kind."""
+    names = ["", "a" * 95, "ü", "a" * 99 + "/b", *(f"{n:016x}" for n in range(10))][:count]
+    pairs = [
+        Pair(flac=bytes(510 + n), meta={"pair_id": name, "text": "é" * 40 * n, "b": 1, "a": None})
+        for n, name in enumerate(names)
+    ]
+    places = pair_format.write(tmp_path / "ours.tar", pairs)
+    with tarfile.open(tmp_path / "theirs.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for each in pairs:
+            meta = json.dumps(each.meta, ensure_ascii=False, sort_keys=True).encode()
+            for suffix, content in (("flac", each.flac), ("json", meta)):
+                info = tarfile.TarInfo(f"{each.pair_id}.{suffix}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    assert (tmp_path / "ours.tar").read_bytes() == (tmp_path / "theirs.tar").read_bytes()
+    assert list(places.items()) == list(pair_format.places(tmp_path / "ours.tar").items())
 
 
 def test_equal_pairs_give_equal_bytes(tmp_path: Path) -> None:
@@ -102,6 +123,20 @@ def test_each_pair_can_be_traced_from_its_tar_alone(
                 assert " ".join(said) == meta[f"{regime}_text"]
                 assert all(s["findings"] for s in meta[f"{regime}_sentences"])
             assert {"identity", "split_rule", "align", "template_version"} <= meta.keys()
+
+
+def test_the_index_is_the_same_from_what_was_written_and_from_what_is_found(
+    materialise: Materialise, corpus: layout.Corpus
+) -> None:
+    materialise()
+    index = corpus.shard_index.read_bytes()
+    next(corpus.shards.rglob("*.tar")).unlink()
+    corpus.stamp("shards").unlink()
+    assert materialise()["shards"].facts["shards_written"] == 1
+    assert corpus.shard_index.read_bytes() == index
+    corpus.shard_index.unlink()
+    assert materialise()["shards"].facts["shards_written"] == 0
+    assert corpus.shard_index.read_bytes() == index
 
 
 def test_plain_webdataset_reads_them(materialise: Materialise, corpus: layout.Corpus) -> None:

@@ -5,6 +5,7 @@ parts are never decoded again and metadata edits touch no audio.
 """
 
 import io
+import os
 import tarfile
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -85,9 +86,11 @@ def make(archive: Path, folder: Path, dataset: str, key: str, items: Sequence[It
 
 def read_flac(folder: Path, part: str, offset: int, size: int) -> bytes:
     """The FLAC bytes of one recording, without opening the tar."""
-    with (folder / f"{part}.tar").open("rb") as file:
-        file.seek(offset)
-        return file.read(size)
+    file = os.open(f"{folder}/{part}.tar", os.O_RDONLY)
+    try:
+        return os.pread(file, size, offset)
+    finally:
+        os.close(file)
 
 
 def clean(folder: Path, keep: set[str]) -> None:

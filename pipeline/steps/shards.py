@@ -74,10 +74,13 @@ def write(
             for name, members in plan.items()
             if not (corpus.shards / f"{name}.tar").exists()
         ]
-        for done, shard in enumerate(pool.run(write_one, jobs, settings.workers), 1):
-            progress(f"shards: {done} of {len(jobs)} written ({shard})")
+        known = _indexed(corpus.shard_index, corpus.shards)
+        for done, (shard, places) in enumerate(pool.run(write_one, jobs, settings.workers), 1):
+            known[shard.relative_to(corpus.shards).as_posix()] = places
+            progress(f"shards: {done} of {len(jobs)} written ({shard.name})")
         _clean(corpus.shards, set(plan))
-        version = store.write_table(corpus.shard_index, list(_index(corpus.shards)), INDEX)
+        index = list(_index(corpus.shards, known))
+        version = store.write_table(corpus.shard_index, index, INDEX)
         size = sum(p.stat().st_size for p in pair_format.shards(corpus.shards))
         return version, {
             "shards": len(plan),
@@ -119,19 +122,23 @@ def _source(here: layout.Dataset, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def write_one(path: Path, members: list[Row], data_root: Path, sources: Mapping[str, Any]) -> str:
-    """Write one shard; returns its name. Runs in a worker."""
+Places = Mapping[str, tuple[int, int]]
+
+
+def write_one(
+    path: Path, members: list[Row], data_root: Path, sources: Mapping[str, Any]
+) -> tuple[Path, Places]:
+    """Write one shard; returns its path and where each pair's sound lies. Runs in a worker."""
     with store.finished(path) as temporary:
-        pair_format.write(temporary, _pairs(members, data_root, sources))
-    return path.name
+        return path, pair_format.write(temporary, _pairs(members, data_root, sources))
 
 
 def _pairs(
     members: list[Row], data_root: Path, sources: Mapping[str, Any]
 ) -> Iterator[pair_format.Pair]:
+    folders = {d: layout.Dataset(data_root, d).parts for d in sources}
     for row in members:
-        folder = layout.Dataset(data_root, row["dataset"]).parts
-        flac = parts.read_flac(folder, row["part"], row["offset"], row["size"])
+        flac = parts.read_flac(folders[row["dataset"]], row["part"], row["offset"], row["size"])
         yield pair_format.Pair(flac=flac, meta=described(row) | sources[row["dataset"]])
 
 
@@ -144,12 +151,23 @@ def described(row: Row) -> dict[str, Any]:
     return meta
 
 
-def _index(folder: Path) -> Iterator[dict[str, Any]]:
+def _indexed(index: Path, folder: Path) -> dict[str, Places]:
+    """Shard -> its pairs, by an earlier index; a shard's name tells what it holds."""
+    known: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+    if index.is_file() and folder.is_dir():
+        for row in store.read_table(index).to_pylist():
+            known[row["shard"]][row["pair_id"]] = (row["shard_offset"], row["shard_size"])
+    return dict(known)
+
+
+def _index(folder: Path, known: Mapping[str, Places]) -> Iterator[dict[str, Any]]:
     for path in pair_format.shards(folder):
-        for pair_id, (offset, size) in pair_format.places(path).items():
+        name = path.relative_to(folder).as_posix()
+        places = known[name] if name in known else pair_format.places(path)
+        for pair_id, (offset, size) in places.items():
             yield {
                 "pair_id": pair_id,
-                "shard": path.relative_to(folder).as_posix(),
+                "shard": name,
                 "shard_offset": offset,
                 "shard_size": size,
             }
