@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,6 +10,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from pipeline.steps import disk
 
 
 class HasSource(Protocol):
@@ -66,25 +66,24 @@ def finished(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` when the block succeeds.
 
     Works for a file or a folder that the block creates. On any error the temporary is
-    removed, and whatever stood at ``path`` before is untouched.
+    removed, and whatever stood at ``path`` before is untouched. What a killed process left
+    behind goes when a later one writes into the same folder.
+
+    Raises:
+        CannotWrite: The disk is full or may not be written; says what to do.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.unfinished-{os.getpid()}"
-    _remove(temporary)
-    try:
-        yield temporary
-        if temporary.is_dir() and path.exists():
-            _remove(path)
-        temporary.replace(path)
-    finally:
-        _remove(temporary)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    with disk.explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.sweep(path.parent)
+        temporary = disk.beside(path)
+        disk.remove(temporary)
+        try:
+            yield temporary
+            if temporary.is_dir() and path.exists():
+                disk.remove(path)
+            temporary.replace(path)
+        finally:
+            disk.remove(temporary)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -149,8 +148,9 @@ def cached(
         known = json.loads(stamp.read_text())
         if known["key"] == key:
             return Outcome(version=known["version"], skipped=True, facts=known["facts"])
-    stamp.unlink(missing_ok=True)
-    version, facts = work()
+    with disk.explained(stamp.parent):
+        stamp.unlink(missing_ok=True)
+        version, facts = work()
     outcome = Outcome(version=version, skipped=False, facts=facts)
     write_json(stamp, {"key": key, "inputs": dict(inputs), **asdict(outcome)})
     return outcome
