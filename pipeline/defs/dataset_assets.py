@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from pipeline import fetch
-from pipeline.defs import report_checks
+from pipeline.defs import report_checks, shown
 from pipeline.defs.outcome import result, table
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
@@ -59,16 +59,12 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
         "the original file. What could not be used is in the quarantine table, with the reason.",
     )
     def _recordings(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        def shown() -> dict[str, Any]:
-            rows = store.read_table(here.quarantine).to_pylist()
-            return {"quarantine": table(rows)} if rows else {}
-
         return result(
             context,
             lambda: recordings.prepare(manifest, settings, context.log.info),
             uri=here.recordings,
             rows="recordings",
-            more=shown,
+            more=shown.recordings(here),
         )
 
     if manifest.use == "probes":
@@ -87,7 +83,7 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
         "sentence keeps the findings it states. The strict version leaves out the task labels.",
     )
     def _reports(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        def shown() -> dict[str, Any]:
+        def texts() -> dict[str, Any]:
             columns = ["recording_id", "full_text", "strict_text"]
             rows = store.read_table(here.reports, columns).slice(0, 5).to_pylist()
             reports_page.make(manifest, settings)
@@ -106,7 +102,7 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
             made,
             uri=here.reports,
             rows="reports",
-            more=shown,
+            more=texts,
             checks=lambda: report_checks.results(outcomes[0].facts),
         )
 

@@ -7,6 +7,7 @@ import dagster as dg
 
 from acula_model import recipes
 from pipeline import RESOURCES
+from pipeline.defs import shown
 from pipeline.defs.outcome import result, table
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
@@ -73,39 +74,13 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         "`align` is true for persons of train whom no task holds out.",
     )
     def _pairs(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        def shown() -> dict[str, Any]:
-            rows = store.read_table(corpus.table("pairs")).slice(0, 10).to_pylist()
-            columns = ("pair_id", "recording_id", "person_id", "split", "align", "full_text")
-            command = f"`acula trace {rows[0]['pair_id']} --verify`"
-            return {
-                "examples": table([{k: r[k] for k in columns} for r in rows]),
-                "trace": dg.MetadataValue.md(f"From a pair to its bytes: {command}"),
-            }
-
-        def checked() -> list[dg.AssetCheckResult]:
-            rows = store.read_table(corpus.table("pairs")).to_pylist()
-            tasks = store.read_table(corpus.table("task_rows")).to_pylist()
-            found = pairs.leaks(rows, tasks)
-            some = {p: sorted(w) for p, w in list(found.items())[:20]}
-            return [
-                dg.AssetCheckResult(
-                    check_name=LEAK_CHECK.name,
-                    passed=not found,
-                    metadata={
-                        "persons": len(found),
-                        "aligned_persons": len({r["person_id"] for r in rows if r["align"]}),
-                        "where": dg.MetadataValue.json(some),
-                    },
-                )
-            ]
-
         return result(
             context,
             lambda: pairs.join(settings),
             uri=corpus.table("pairs"),
             rows="pairs",
-            more=shown,
-            checks=checked,
+            more=shown.pairs(corpus, manifests),
+            checks=lambda: shown.leaks(corpus, LEAK_CHECK.name),
         )
 
     @dg.asset(
@@ -194,7 +169,7 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         from pipeline.defs import launching, plots
         from pipeline.steps import training
 
-        def shown() -> dict[str, Any]:
+        def scored() -> dict[str, Any]:
             run = training.run_folder(settings, recipe, manifests)
             return {
                 "scores": table(plots.score_rows(run / "scores")),
@@ -210,7 +185,7 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
                 context.log.info,
                 launching.through_pipes(context, pipes_subprocess_client),
             ),
-            more=shown,
+            more=scored,
         )
 
     @dg.asset(

@@ -75,13 +75,23 @@ def _value(value: Any) -> Any:
     return dg.MetadataValue.json(value) if isinstance(value, dict | list) else value
 
 
-def table(rows: list[dict[str, Any]]) -> dg.TableMetadataValue:
-    """A small table; large ones would bloat the event log."""
-    clean = [
-        {k: v if isinstance(v, str | int | float | bool) else str(v) for k, v in r.items()}
-        for r in rows[:50]
-    ]
+def table(rows: list[dict[str, Any]], most: int = 50, letters: int = 500) -> dg.TableMetadataValue:
+    """A small table: large ones, and long cells, would bloat the event log.
+
+    Args:
+        rows: All with the keys of the first.
+        most: Rows that are shown.
+        letters: Of a cell, beyond which it is cut.
+    """
+    clean = [{k: _cell(v, letters) for k, v in r.items()} for r in rows[:most]]
     columns = [dg.TableColumn(name) for name in (clean[0] if clean else ["nothing"])]
     return dg.MetadataValue.table(
         [dg.TableRecord(r) for r in clean], schema=dg.TableSchema(columns=columns)
     )
+
+
+def _cell(value: Any, letters: int) -> str | int | float | bool:
+    if isinstance(value, int | float | bool):
+        return value
+    text = str(value)
+    return text if len(text) <= letters else f"{text[:letters]} ..."

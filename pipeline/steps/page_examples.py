@@ -121,17 +121,22 @@ def picture(wave: npt.NDArray[np.float32], front_end: FrontEnd) -> Picture:
     mel_TM = front_end.log_mel(wave).numpy()
     png = io.BytesIO()
     imsave(png, mel_TM.T, cmap=matplotlib.colormaps["magma"], origin="lower", format="png")
-    length = len(wave) / front_end.sample_rate
+    seconds, hertz = ticks(len(wave), front_end)
+    return Picture(uri=_uri("image/png", png.getvalue()), seconds=seconds, hertz=hertz)
+
+
+def ticks(samples: int, front_end: FrontEnd) -> tuple[list[Tick], list[Tick]]:
+    """Marks of time and of frequency on a spectrogram, as shares of its width and height."""
+    length = samples / front_end.sample_rate
     step = 1 if length > 2 else 0.2
     marks = np.arange(0, length + 1e-6, step)
     filters = mel_filters(front_end)
     hz = np.linspace(0, front_end.sample_rate / 2, filters.shape[1])
     centres = filters @ hz / filters.sum(1)
     heights = (np.interp(_TICKS_HZ, centres, np.arange(len(centres))) + 0.5) / len(centres)
-    return Picture(
-        uri=_uri("image/png", png.getvalue()),
-        seconds=[(round(float(s) / length, 4), f"{s:g}") for s in marks],
-        hertz=[(round(float(h), 4), str(f)) for f, h in zip(_TICKS_HZ, heights, strict=True)],
+    return (
+        [(round(float(s) / length, 4), f"{s:g}") for s in marks],
+        [(round(float(h), 4), str(f)) for f, h in zip(_TICKS_HZ, heights, strict=True)],
     )
 
 

@@ -1,0 +1,99 @@
+"""What an asset's page in the Dagster UI shows besides numbers: small tables and pictures."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from pipeline.defs.outcome import table
+from pipeline.manifest import Manifest
+from pipeline.steps import layout, store
+
+_PAIR = ["pair_id", "dataset", "recording_id", "person_id", "split", "align", "duration_s"]
+_SOUND = ["full_text", "part", "offset", "size"]
+
+
+def recordings(here: layout.Dataset) -> Callable[[], dict[str, Any]]:
+    """How long, at what rate, and what was refused why."""
+
+    def shown() -> dict[str, Any]:
+        from pipeline.steps import overview, thumbnails
+
+        heard = store.read_table(here.recordings, ["duration_s", "native_rate"])
+        refused = store.read_table(here.quarantine)
+        lengths = overview.durations(heard["duration_s"])
+        rates = overview.rates(heard["native_rate"])
+        reasons = overview.refusals(refused)
+        bars = {
+            "recordings by duration, seconds": [(r["seconds"], r["recordings"]) for r in lengths],
+            "recordings by native sample rate, Hz": [(r["hertz"], r["recordings"]) for r in rates],
+            "not used, by reason": [(r["reason"], r["count"]) for r in reasons],
+        }
+        tables = {"durations": lengths, "native_rates": rates, "quarantine_by_reason": reasons}
+        found: dict[str, Any] = {name: table(rows) for name, rows in tables.items() if rows}
+        if filled := {title: rows for title, rows in bars.items() if rows}:
+            found["histograms"] = dg.MetadataValue.md(thumbnails.bars(filled))
+        if refused.num_rows:
+            names = ["name", "reason", "detail"]
+            found["quarantine"] = table(refused.select(names).slice(0, 20).to_pylist())
+        return found
+
+    return shown
+
+
+def pairs(corpus: layout.Corpus, manifests: Mapping[str, Manifest]) -> Callable[[], dict[str, Any]]:
+    """Sides, classes by side, three pairs to look at, and how to trace one."""
+
+    def shown() -> dict[str, Any]:
+        from acula_model.front_end import MelFrontEnd
+        from pipeline.steps import overview, thumbnails
+
+        known = store.read_table(corpus.table("pairs"), _PAIR)
+        columns = ["task", "variant", "person_id", "fold", "label"]
+        tasks = store.read_table(corpus.table("task_rows"), columns)
+        tested = {
+            person
+            for person, fold in zip(
+                tasks["person_id"].to_pylist(), tasks["fold"].to_pylist(), strict=True
+            )
+            if fold in ("test", "each")
+        }
+        chosen = thumbnails.choose(known, tested)
+        rows = store.read_table(corpus.table("pairs"), _PAIR + _SOUND).take(chosen).to_pylist()
+        found: dict[str, Any] = {
+            "pairs_by_split": table(overview.sides(known)),
+            "classes_by_split": table(overview.classes(tasks, manifests), most=120),
+        }
+        if rows:
+            drawn = thumbnails.examples(rows, corpus, MelFrontEnd())
+            command = f"`acula trace {rows[0]['pair_id']} --verify`"
+            found |= {
+                "example_pairs": dg.MetadataValue.md(drawn),
+                "trace": dg.MetadataValue.md(f"From a pair to its bytes: {command}"),
+            }
+        return found
+
+    return shown
+
+
+def leaks(corpus: layout.Corpus, name: str) -> list[dg.AssetCheckResult]:
+    """The result of the check that no person is on both sides."""
+    from pipeline.steps import pairs as pairs_step
+
+    rows = store.read_table(corpus.table("pairs"), ["person_id", "align"]).to_pylist()
+    tasks = store.read_table(
+        corpus.table("task_rows"), ["task", "variant", "person_id", "fold"]
+    ).to_pylist()
+    found = pairs_step.leaks(rows, tasks)
+    some = {p: sorted(w) for p, w in list(found.items())[:20]}
+    return [
+        dg.AssetCheckResult(
+            check_name=name,
+            passed=not found,
+            metadata={
+                "persons": len(found),
+                "aligned_persons": len({r["person_id"] for r in rows if r["align"]}),
+                "where": dg.MetadataValue.json(some),
+            },
+        )
+    ]
