@@ -86,8 +86,12 @@ def test_a_full_disk_is_one_sentence_and_the_old_file_stays(
     target = tmp_path / "table.parquet"
     store.write_table(target, [{"a": "old"}], schema)
     really = store.pq.write_table
-    # The device answers every write as a full disk does.
-    monkeypatch.setattr(store.pq, "write_table", lambda t, _, **how: really(t, "/dev/full", **how))
+
+    def full(table: pa.Table, path: Path, **how: object) -> None:
+        path.symlink_to("/dev/full")  # answers every write as a full disk does
+        really(table, path, **how)
+
+    monkeypatch.setattr(store.pq, "write_table", full)
     with pytest.raises(disk.CannotWrite) as caught:
         store.write_table(target, [{"a": "new"}], schema)
     assert str(caught.value).startswith(f"{tmp_path}: the disk is full (")
