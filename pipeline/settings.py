@@ -111,6 +111,12 @@ class Settings(BaseSettings):
     rewrites_per_minute: int = Field(
         60, ge=1, le=60_000, description="requests that the endpoint gets in a minute at most"
     )
+    marks: Path | None = Field(
+        None, description="file of listeners' marks; default marks.jsonl in the data root"
+    )
+    exclude_marks: bool = Field(
+        False, description="leave out pairs that a listener marked as doubtful"
+    )
     executor: Literal["in_process", "multiprocess"] = Field(
         "in_process", description="Dagster executor; data steps use all cores in either"
     )

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.records import pair_id
 from pipeline.settings import Settings
-from pipeline.steps import layout, parts, report_table, store
+from pipeline.steps import layout, marks, parts, report_table, store
 
 _AUDIO = [f for f in parts.FACTS if f.name != "raw_bytes"]
 # Keys that the pair has anyway, and how a text came about, which stays in the reports table.
@@ -58,15 +58,23 @@ def join(settings: Settings) -> store.Outcome:
         "code": store.code_version(sys.modules[__name__]),
     }
 
+    doubtful = marks.excluded(settings)
+    if settings.exclude_marks:
+        inputs["excluded_by_marks"] = sorted(doubtful)
+
     def work() -> tuple[str, dict[str, Any]]:
         people = {r["recording_id"]: r for r in _rows(corpus, "subjects")}
         tasks = _rows(corpus, "task_rows")
         held_out = held_out_persons(tasks)
         rows: list[dict[str, Any]] = []
+        left_out: list[str] = []
         for here in sources:
             texts = {r["recording_id"]: r for r in store.read_table(here.reports).to_pylist()}
             for recording in store.read_table(here.recordings, _RECORDING).to_pylist():
                 key = recording["recording_id"]
+                if pair_id(key) in doubtful:
+                    left_out.append(key)
+                    continue
                 person = people[key]
                 align = person["split"] == "train" and person["person_id"] not in held_out
                 row = recording | person | texts[key] | {"pair_id": pair_id(key), "align": align}
@@ -83,6 +91,7 @@ def join(settings: Settings) -> store.Outcome:
             "by_split": dict(Counter(r["split"] for r in rows)),
             "by_dataset": dict(Counter(r["dataset"] for r in rows)),
             "hours": round(sum(r["duration_s"] for r in rows) / 3600, 2),
+            **marks.facts(left_out, settings),
         }
 
     return store.cached(corpus.stamp("pairs"), inputs, [corpus.table("pairs")], work)

@@ -1,0 +1,1 @@
+"""A local page over the tables and parts of a corpus; read-only but for marks."""
