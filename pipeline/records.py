@@ -65,6 +65,22 @@ class Recording:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Event:
+    """A stretch of a recording that somebody annotated.
+
+    Attributes:
+        start_s, end_s: Seconds from the recording's start.
+        label: In words.
+        track: Events of one kind, which are drawn in one row: cycle, phase, sound.
+    """
+
+    start_s: float
+    end_s: float
+    label: str
+    track: Literal["cycle", "phase", "sound"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rejected:
     """Something in an archive that cannot become a recording, with a reason from REASONS."""
 

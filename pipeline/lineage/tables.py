@@ -76,7 +76,7 @@ class Tables:
         columns: list[str] | None = None,
     ) -> list[Row]:
         """Rows whose columns have these values (one of these, for a list)."""
-        path = self._sure(table, dataset)
+        path = self.sure(table, dataset)
         wanted = [(k, "in" if isinstance(v, list) else "=", v) for k, v in (where or {}).items()]
         return pq.read_table(path, columns=columns, filters=wanted or None).to_pylist()
 
@@ -92,7 +92,7 @@ class Tables:
 
     def column(self, table: str, column: str, dataset: str = "") -> pa.ChunkedArray:
         """One column of a table."""
-        return pq.read_table(self._sure(table, dataset), columns=[column])[column]
+        return pq.read_table(self.sure(table, dataset), columns=[column])[column]
 
     def keep(self, table: str, column: str, dataset: str = "", of: str = "") -> None:
         """Read a table once, for looking up many of its rows by this column.
@@ -110,7 +110,8 @@ class Tables:
         """What a step recorded about itself; empty if it has not run."""
         return json.loads(path.read_text()) if path.is_file() else {}
 
-    def _sure(self, table: str, dataset: str) -> Path:
+    def sure(self, table: str, dataset: str = "") -> Path:
+        """The path of a table that is there, readable and of this version."""
         path = self.path(table, dataset)
         if path in self._checked:
             return path

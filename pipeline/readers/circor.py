@@ -9,12 +9,12 @@ have two patient ids, linked by `Additional ID`.
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from pipeline.records import Recording, Rejected, Value
+from pipeline.records import Event, Recording, Rejected, Value
 
 _NAME = re.compile(r"^\d{4,5}_(AV|PV|TV|MV|Phc)(_\d+)?$")
 _MISSING = "nan"  # the csv's own marker
@@ -51,6 +51,7 @@ _COLUMNS = (
 )
 # States of the segmentation in the order of one cardiac cycle: S1, systole, S2, diastole, S1.
 _CYCLE = ["1", "2", "3", "4", "1"]
+_PHASES = {"1": "S1", "2": "systole", "3": "S2", "4": "diastole"}
 _SLACK = 0.005  # s; neighbouring segments overlap or part by up to 1.4 ms
 
 
@@ -157,19 +158,32 @@ def _findings(row: dict[str, str], site: str, segments: Path) -> dict[str, Value
     return found
 
 
+def events(wav: Path, _row: Mapping[str, str]) -> list[Event]:
+    """Heart sounds and the pauses between them, where somebody annotated them."""
+    return [
+        Event(start_s=start, end_s=end, label=_PHASES[state], track="phase")
+        for start, end, state in _segments(wav.with_suffix(".tsv"))
+        if state in _PHASES and start < end
+    ]
+
+
+def _segments(path: Path) -> list[tuple[float, float, str]]:
+    """Start and end in seconds and state of each segment; none without the file."""
+    segments: list[tuple[float, float, str]] = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        start, end, state = line.split("\t")
+        if state not in ("0", "1", "2", "3", "4") or not float(start) <= float(end):
+            raise ValueError(f"{path.name}: no segment {line!r}")
+        segments.append((float(start), float(end), state))
+    return segments
+
+
 def _heart_rate(path: Path) -> float | None:
     """Beats per minute over the whole annotated cycles; None when there are fewer than two.
 
     Most of a recording is not annotated, and the last segment may end anywhere.
     """
-    if not path.is_file():
-        return None
-    segments: list[tuple[float, float, str]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        start, end, state = line.split("\t")
-        if state not in ("0", "1", "2", "3", "4") or not float(start) <= float(end):
-            raise ValueError(f"{path.name}: no segment {line!r}")
-        segments.append((float(start), float(end), state))
+    segments = _segments(path)
     cycles: list[float] = []
     for i in range(len(segments) - 4):
         window = segments[i : i + 5]

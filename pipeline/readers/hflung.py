@@ -7,10 +7,10 @@ subject, so the date, written in two ways, is the proxy.
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline.records import Recording, Rejected, Split, Value
+from pipeline.records import Event, Recording, Rejected, Split, Value
 
 _STETH = re.compile(r"^steth_(?P<date>\d{8})_\d{2}_\d{2}_\d{2}$")
 _TRUNC = re.compile(
@@ -21,6 +21,10 @@ _CLOCK = re.compile(r"^(\d{2}):(\d{2}):(\d{2}(?:\.\d+)?)$")
 _SECONDS = 15.0
 _PHASES = {"I": "inhalations", "E": "exhalations"}
 _ADVENTITIOUS = {"D": "crackles", "Wheeze": "wheezes", "Rhonchi": "rhonchi", "Stridor": "stridors"}
+_CALLED = {
+    "I": "inhalation", "E": "exhalation", "D": "crackles", "Wheeze": "wheeze",
+    "Rhonchi": "rhonchus", "Stridor": "stridor",
+}  # fmt: skip
 _SIDES: tuple[Split, Split] = ("train", "test")
 
 
@@ -64,7 +68,7 @@ def _recording(archive: Path, wav: Path, side: Split) -> Recording | Rejected:
         return Rejected(name=name, reason="no_metadata", detail=f"there is no {label.name}")
     try:
         text = label.read_text(encoding="utf-8")
-        tokens = Counter(_token(line) for line in text.splitlines() if line.strip())
+        tokens = Counter(_interval(line)[0] for line in text.splitlines() if line.strip())
     except ValueError as error:
         return Rejected(name=name, reason="bad_metadata", detail=f"{label.name}: {error}")
     known = _PHASES | _ADVENTITIOUS
@@ -89,12 +93,26 @@ def _recording(archive: Path, wav: Path, side: Split) -> Recording | Rejected:
     )
 
 
-def _token(line: str) -> str:
-    """The token of one line, whose interval must lie in the recording once it is clipped."""
+def events(_wav: Path, row: Mapping[str, str]) -> list[Event]:
+    """Breath phases and adventitious sounds."""
+    return [
+        Event(
+            start_s=start,
+            end_s=end,
+            label=_CALLED.get(token, token),
+            track="phase" if token in _PHASES else "sound",
+        )
+        for token, start, end in map(_interval, filter(str.strip, row["label"].splitlines()))
+    ]
+
+
+def _interval(line: str) -> tuple[str, float, float]:
+    """Token, start and end of one line, clipped to the recording, in which it must lie."""
     token, start, end = line.split()
-    if not max(_time(start), 0.0) < min(_time(end), _SECONDS):
+    first, last = max(_time(start), 0.0), min(_time(end), _SECONDS)
+    if not first < last:
         raise ValueError(f"{line!r} is no interval within {_SECONDS:g} s")
-    return token
+    return token, first, last
 
 
 def _time(text: str) -> float:

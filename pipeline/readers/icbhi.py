@@ -7,10 +7,10 @@ reported. Cycle files are named after their wav, since prose files lie beside th
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline.records import Recording, Rejected, Split, Value
+from pipeline.records import Event, Recording, Rejected, Split, Value
 
 _NAME = re.compile(
     r"^(?P<patient>\d{3})_(?P<rec>\d[bp]\d)_(?P<location>Tc|Al|Ar|Pl|Pr|Ll|Lr)"
@@ -90,8 +90,8 @@ def _recording(
         "mode": name["mode"],
         "device": name["device"],
         "cycles": len(cycles),
-        "crackle_cycles": sum(crackles for crackles, _ in cycles),
-        "wheeze_cycles": sum(wheezes for _, wheezes in cycles),
+        "crackle_cycles": sum(crackles for *_, crackles, _ in cycles),
+        "wheeze_cycles": sum(wheezes for *_, wheezes in cycles),
     }
     return Recording(
         native_id=wav.stem,
@@ -105,18 +105,29 @@ def _recording(
     )
 
 
-def _cycles(path: Path) -> list[tuple[int, int]]:
-    """(crackles, wheezes) of each breathing cycle, both 0 or 1."""
+def events(wav: Path, _row: Mapping[str, str]) -> list[Event]:
+    """Breathing cycles, and what was heard in each."""
+    path = wav.with_suffix(".txt")
+    found: list[Event] = []
+    for start, end, crackles, wheezes in _cycles(path) if path.is_file() else []:
+        heard = [word for word, here in (("crackles", crackles), ("wheezes", wheezes)) if here]
+        label = " and ".join(heard) or "cycle"
+        found.append(Event(start_s=start, end_s=end, label=label, track="cycle"))
+    return found
+
+
+def _cycles(path: Path) -> list[tuple[float, float, int, int]]:
+    """Start and end in seconds, crackles and wheezes (0 or 1) of each breathing cycle."""
     if not path.is_file():
         raise ValueError(f"there is no {path.name}")
-    cycles: list[tuple[int, int]] = []
+    cycles: list[tuple[float, float, int, int]] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         start, end, crackles, wheezes = line.split("\t")
         if not float(start) < float(end):
             raise ValueError(f"{path.name}: cycle {start}..{end} is reversed")
         if {crackles, wheezes} - {"0", "1"}:
             raise ValueError(f"{path.name}: a flag in {line!r} is neither 0 nor 1")
-        cycles.append((int(crackles), int(wheezes)))
+        cycles.append((float(start), float(end), int(crackles), int(wheezes)))
     if not cycles:
         raise ValueError(f"{path.name} lists no cycle")
     return cycles

@@ -9,11 +9,11 @@ import csv
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.records import Recording, Rejected, Value
+from pipeline.records import Event, Recording, Rejected, Value
 
 _NAME = re.compile(
     r"^(?P<patient>\d*)_(?P<age>\d+\.\d+)_(?P<sex>[01])_(?P<location>p[1-8])_(?P<recording>\d+)$"
@@ -129,6 +129,21 @@ def _year(annotation: Path) -> str:
     """Release of a recording; only that of 2022 has folders without a year."""
     years = _YEAR.findall(annotation.parent.as_posix())
     return years[-1] if years else "2022"
+
+
+def events(_wav: Path, row: Mapping[str, str]) -> list[Event]:
+    """Normal and adventitious sounds."""
+    annotation = json.loads(row["annotation"])
+    _labels(annotation)
+    return [
+        Event(
+            start_s=int(event["start"]) / 1000,
+            end_s=int(event["end"]) / 1000,
+            label=event["type"].lower(),
+            track="sound",
+        )
+        for event in annotation["event_annotation"]
+    ]
 
 
 def _labels(annotation: Any) -> tuple[str | None, Counter[str]]:
