@@ -9,6 +9,7 @@ from pipeline import settings as configuration
 from pipeline.cli_compare import app as compare_app
 from pipeline.cli_datasets import app as datasets_app
 from pipeline.cli_datasets import load_settings
+from pipeline.cli_explore import app as explore_app
 from pipeline.cli_reports import app as reports_app
 from pipeline.cli_splits import app as splits_app
 from pipeline.cli_trace import app as trace_app
@@ -23,6 +24,7 @@ app.add_typer(reports_app, name="reports")
 app.add_typer(splits_app, name="splits")
 app.add_typer(compare_app)
 app.add_typer(trace_app)
+app.add_typer(explore_app)
 app.add_typer(model_app)  # its verbs stand beside the project's own: acula embed, acula align
 
 

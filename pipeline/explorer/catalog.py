@@ -15,22 +15,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 
+from pipeline.explorer import sound
 from pipeline.lineage import Tables
 from pipeline.manifest import Manifest
 from pipeline.steps import marks
 
+pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 KINDS = ("pair", "probed only", "refused")
 APART = "\x1f"  # between a report and the names that are searched with it
+SNIPPET = 240  # characters of a report in the list
 SEARCHED = 4_000  # characters of a report; a report has some hundred
 _RECORDING = (
     "recording_id", "modality", "findings", "member", "native_rate", "duration_s", "rms_dbfs",
-    "clipped_fraction",
+    "clipped_fraction", "part", "offset", "size",
 )  # fmt: skip
 _SUBJECT = ("recording_id", "person_id", "split")
-_NUMBERS = ("native_rate", "duration_s", "rms_dbfs", "clipped_fraction")
+_NUMBERS = ("native_rate", "duration_s", "rms_dbfs", "clipped_fraction", "offset", "size")
 Codes = npt.NDArray[np.int32]
 
 
@@ -86,7 +89,7 @@ class Catalog:
         self.numbers = {
             n: whole[n].to_numpy().astype(np.float64) for n in _NUMBERS
         }  # NaN where there is no sound
-        columns = ("dataset", "kind", "modality", "split", "person", "reason", "device")
+        columns = ("dataset", "kind", "modality", "split", "person", "reason", "device", "part")
         self.names = {name: Names.of(whole[name]) for name in columns}
         self.terms, self._term_rows = terms.known, terms.arrays()
         self._rows = {name: i for i, name in enumerate(self.ids)}
@@ -109,9 +112,63 @@ class Catalog:
         mask[rows[np.isin(codes, wanted)]] = True
         return mask
 
-    def ids_where(self, mask: npt.NDArray[np.bool_]) -> list[str]:
-        """Ids of rows."""
-        return [self.ids[i] for i in np.flatnonzero(mask)]
+    def entry(self, row: int) -> "Entry":
+        """A row as the list shows it."""
+        return Entry(
+            name=self.ids[row],
+            text=self.searched[row].as_py().split(APART, 1)[0][:SNIPPET],
+            seconds=float(self.numbers["duration_s"][row]),
+            decibel=float(self.numbers["rms_dbfs"][row]),
+            **{k: v.name(row) for k, v in self.names.items() if k != "part"},
+        )
+
+    def flac(self, name: str) -> bytes:
+        """Bytes of a recording's sound.
+
+        Raises:
+            KeyError: No recording is called so.
+            FileNotFoundError: Its part is missing; says what to run.
+        """
+        row = self._rows[name]
+        if not (part := self.names["part"].name(row)):
+            raise KeyError(name)
+        folder = self.tables.corpus.dataset(self.names["dataset"].name(row)).parts
+        offset, size = (int(self.numbers[n][row]) for n in ("offset", "size"))
+        return sound.flac(folder, part, offset, size)
+
+    def hours(self, rows: npt.NDArray[Any]) -> float:
+        """Of sound in these rows."""
+        return float(np.nansum(self.numbers["duration_s"][rows])) / 3600
+
+    def terms_of(self, dataset: str) -> dict[str, str]:
+        """Terms of one dataset, or of all, in words and with their counts, by name."""
+        codes, rows = self._term_rows
+        manifests = self.tables.manifests
+        if dataset:
+            codes = codes[self.names["dataset"].equal(dataset)[rows]]
+        counts = np.bincount(codes, minlength=len(self.terms))
+        return {
+            term: f"{in_words(manifests, term, dataset)} ({counts[i]:,})"
+            for term, i in sorted(self.terms.items())
+            if counts[i]
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One line of the list."""
+
+    name: str
+    text: str
+    seconds: float
+    decibel: float
+    dataset: str
+    kind: str
+    modality: str
+    split: str
+    person: str
+    reason: str
+    device: str
 
 
 def state(tables: Tables) -> dict[str, float]:
@@ -176,7 +233,8 @@ def _frame(tables: Tables, dataset: str, terms: _Terms) -> "pa.Table":
     table = _table(
         id=ids, dataset=[dataset] * len(ids), kind=pc.if_else(pc.is_valid(text), *KINDS[:2]),
         modality=recordings["modality"], split=subject["split"], person=subject["person_id"],
-        reason=None, device=devices, searched=_searched(text, ids, recordings["member"]),
+        part=recordings["part"], reason=None, device=devices,
+        searched=_searched(text, ids, recordings["member"]),
         **{n: recordings[n] for n in _NUMBERS},
     )  # fmt: skip
     if not tables.exists("quarantine", dataset):
@@ -187,9 +245,9 @@ def _frame(tables: Tables, dataset: str, terms: _Terms) -> "pa.Table":
         terms.add([])
     bad = _table(
         id=names, dataset=[dataset] * len(names), kind=[KINDS[2]] * len(names), modality=None,
-        split=None, person=None, reason=refused["reason"], device=None,
+        split=None, person=None, part=None, reason=refused["reason"], device=None,
         searched=_searched(pc.binary_join_element_wise(
-            refused["meaning"], pc.fill_null(refused["detail"], ""), ": "), names, names),
+            refused["meaning"], pc.fill_null(refused["detail"], ""), ": "), names, refused["name"]),
         **dict.fromkeys(_NUMBERS),
     )  # fmt: skip
     return pa.concat_tables([table, bad])
@@ -234,7 +292,7 @@ def _array(values: Any) -> Any:
     return pa.array(values, pa.large_string()) if isinstance(values, list) else values
 
 
-def spec_of(manifests: Mapping[str, Manifest], term: str, dataset: str) -> str:
+def in_words(manifests: Mapping[str, Manifest], term: str, dataset: str) -> str:
     """A term in words: the finding's label and the code's word."""
     name, _, code = term.partition("=")
     spec = manifests[dataset].findings.get(name) if dataset in manifests else None

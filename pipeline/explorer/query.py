@@ -3,14 +3,16 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from pipeline.explorer.catalog import Catalog
 
+pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 PAGE = 50  # rows of the list
 LONGEST = 500  # characters of a value; longer ones are no question
 FACETS = ("dataset", "kind", "split", "modality", "device", "reason")

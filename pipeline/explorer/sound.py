@@ -53,7 +53,7 @@ def decoded(content: bytes) -> Sound:
     import soundfile
 
     samples, rate = soundfile.read(io.BytesIO(content), dtype="int16")
-    return Sound(samples, rate)
+    return Sound(np.asarray(samples, np.int16), rate)
 
 
 def outline(sound: Sound) -> str:
