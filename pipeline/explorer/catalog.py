@@ -116,7 +116,7 @@ class Catalog:
         """A row as the list shows it."""
         return Entry(
             name=self.ids[row],
-            text=self.searched[row].as_py().split(APART, 1)[0][:SNIPPET],
+            text=_snippet(self.searched[row].as_py().split(APART, 1)[0]),
             seconds=float(self.numbers["duration_s"][row]),
             decibel=float(self.numbers["rms_dbfs"][row]),
             **{k: v.name(row) for k, v in self.names.items() if k != "part"},
@@ -169,6 +169,12 @@ class Entry:
     person: str
     reason: str
     device: str
+
+
+def _snippet(text: str) -> str:
+    if len(text) <= SNIPPET:
+        return text
+    return f"{text[:SNIPPET].rpartition(' ')[0] or text[:SNIPPET]} ..."
 
 
 def state(tables: Tables) -> dict[str, float]:

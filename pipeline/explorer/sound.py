@@ -14,7 +14,7 @@ from pipeline.steps import parts
 WIDTH, WAVE_HEIGHT = 1200, 100  # px of the pictures, which the page stretches
 RANGE_DB = 70  # from the loudest cell to black
 FRONT_END = MelFrontEnd()
-TICKS_HZ = (100, 500, 1_000, 2_000, 4_000)
+TICKS_HZ = (200, 500, 1_000, 2_000, 4_000)
 _HOLD = 1_000  # frames transformed at once
 # Viridis-like, but dark where it is silent: stops of red, green and blue.
 _STOPS = ((0, 0, 8), (40, 17, 90), (124, 29, 109), (200, 62, 75), (246, 132, 40), (252, 253, 191))
