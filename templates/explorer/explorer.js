@@ -24,7 +24,7 @@ document.addEventListener("keydown", (e) => {
   if (e.key === "j" || e.key === "n") list ? walk(1) : go("a[rel=next]");
   else if (e.key === "k" || e.key === "p") list ? walk(-1) : go("a[rel=prev]");
   else if (e.key === "l") go("#back");
-  else if (e.key === "/") document.querySelector("input[name=q], input[name=what]").focus();
+  else if (e.key === "/") (document.querySelector("input[name=q]") || document.querySelector("input[name=what]")).focus();
   else if (e.key === "m") (document.querySelector(".mark textarea") || document.querySelector(".mark button"))?.focus();
   else if (e.key === " " && sound && !e.target.matches("button, a, audio, summary")) play(sound);
   else return;
