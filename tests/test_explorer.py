@@ -305,7 +305,8 @@ def test_new_tables_missing_and_altered_parts_show(
     client, name = own.client(), one(own)
     assert name in listed(client, kind="pair")
     time.sleep(0.02)
-    edit(own.root / "pairs.parquet", name, lambda r: r.update(full_text="Quite another text."))
+    new = {"full_text": "Quite another text."}
+    edit(own.root / "icbhi" / "reports.parquet", name, lambda r: r.update(new))
     assert listed(client, q="quite another") == [name]
     part = own.root / "icbhi" / "parts" / f"{own.rows[name]['part']}.tar"
     content = bytearray(part.read_bytes())

@@ -106,8 +106,12 @@ class Explorer:
         doubtful = self.corpus.doubtful(self.marks)
         rows, at = find(catalog, query, doubtful).rows, catalog.row(it.name)
         where = next(iter((rows == at).nonzero()[0]), None)
-        before = catalog.ids[rows[where - 1]] if where else ""
-        after = catalog.ids[rows[where + 1]] if where is not None and where + 1 < len(rows) else ""
+        before = catalog.name(int(rows[where - 1])) if where else ""
+        after = (
+            catalog.name(int(rows[where + 1]))
+            if where is not None and where + 1 < len(rows)
+            else ""
+        )
         return self._page("recording.html.j2", it=it, query=query, before=before, after=after,
                           place=None if where is None else int(where) + 1, total=len(rows),
                           mark=doubtful.get(it.name), ticks=sound.ticks(),
@@ -265,7 +269,10 @@ def serve(
     """
     import socket
 
+    import pyarrow as pa
     import uvicorn
+
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what it has freed
 
     application = Explorer(settings, extend).app()
     with socket.socket() as listener:

@@ -6,7 +6,7 @@ of its fifty rows only.
 
 import json
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,11 +29,16 @@ APART = "\x1f"  # between a report and the names that are searched with it
 SNIPPET = 240  # characters of a report in the list
 SEARCHED = 4_000  # characters of a report; a report has some hundred
 _RECORDING = (
-    "recording_id", "modality", "findings", "member", "native_rate", "duration_s", "rms_dbfs",
+    "recording_id", "modality", "member", "native_rate", "duration_s", "rms_dbfs",
     "clipped_fraction", "part", "offset", "size",
 )  # fmt: skip
-_SUBJECT = ("recording_id", "person_id", "split")
+_OTHERS = {
+    "subjects": ("recording_id", "person_id", "split"), "pairs": ("recording_id",),
+}  # fmt: skip
 _NUMBERS = ("native_rate", "duration_s", "rms_dbfs", "clipped_fraction", "offset", "size")
+_NAMES = ("dataset", "kind", "modality", "split", "person", "reason", "device", "part")
+_BATCH = 20_000  # rows at once
+_PARSED = 1_000  # rows whose findings are read at once
 Codes = npt.NDArray[np.int32]
 
 
@@ -45,11 +50,12 @@ class Names:
     names: list[str]
 
     @classmethod
-    def of(cls, column: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "Names":
-        whole = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
-        coded = whole.combine_chunks().dictionary_encode()
-        codes = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
-        return cls(codes, coded.dictionary.to_pylist())
+    def of(cls, column: "pa.ChunkedArray[Any]") -> "Names":
+        """Of dictionary-encoded chunks, each with a dictionary of its own."""
+        coded = column.unify_dictionaries()
+        codes = [pc.fill_null(c.indices, -1).to_numpy(zero_copy_only=False) for c in coded.chunks]
+        names = coded.chunk(0).dictionary.to_pylist() if coded.num_chunks else []
+        return cls(np.concatenate([*codes, np.zeros(0)]).astype(np.int32), names)
 
     def equal(self, name: str) -> npt.NDArray[np.bool_]:
         """[N]: rows of this name."""
@@ -73,7 +79,7 @@ class Names:
 
 
 class Catalog:
-    """Rows in the order of their ids; refused files stand behind a dataset's recordings.
+    """Rows in the order of their tables, which is that of ids; refused files stand at the end.
 
     Raises:
         LineageError: There is no corpus, or another version wrote its tables; says what to run.
@@ -83,23 +89,31 @@ class Catalog:
         self.tables = Tables(data_root)
         self.state = state(self.tables)
         terms = _Terms()
-        whole = pa.concat_tables(_frame(self.tables, d, terms) for d in self.tables.datasets)
-        self.ids: list[str] = whole["id"].to_pylist()
+        others = {t: _other(self.tables, t, names) for t, names in _OTHERS.items()}
+        whole = pa.concat_tables(
+            frame for d in self.tables.datasets for frame in _frames(self.tables, d, terms, others)
+        )
+        del others
+        self.ids = whole["id"].combine_chunks()
         self.searched = whole["searched"]  # report or detail of the refusal, id, member
         self.numbers = {
             n: whole[n].to_numpy().astype(np.float64) for n in _NUMBERS
         }  # NaN where there is no sound
-        columns = ("dataset", "kind", "modality", "split", "person", "reason", "device", "part")
-        self.names = {name: Names.of(whole[name]) for name in columns}
+        self.names = {name: Names.of(whole[name]) for name in _NAMES}
         self.terms, self._term_rows = terms.known, terms.arrays()
-        self._rows = {name: i for i, name in enumerate(self.ids)}
+        pa.default_memory_pool().release_unused()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def row(self, name: str) -> int | None:
         """Where a recording or refused file stands."""
-        return self._rows.get(name)
+        found = pc.index(self.ids, pa.scalar(name, pa.large_string())).as_py()
+        return None if found < 0 else found
+
+    def name(self, row: int) -> str:
+        """What a row is called."""
+        return self.ids[row].as_py()
 
     def with_term(self, term: str) -> npt.NDArray[np.bool_]:
         """[N]: rows with a finding, as ``name=code``; without ``=`` any of that name."""
@@ -115,7 +129,7 @@ class Catalog:
     def entry(self, row: int) -> "Entry":
         """A row as the list shows it."""
         return Entry(
-            name=self.ids[row],
+            name=self.name(row),
             text=_snippet(self.searched[row].as_py().split(APART, 1)[0]),
             seconds=float(self.numbers["duration_s"][row]),
             decibel=float(self.numbers["rms_dbfs"][row]),
@@ -129,8 +143,8 @@ class Catalog:
             KeyError: No recording is called so.
             FileNotFoundError: Its part is missing; says what to run.
         """
-        row = self._rows[name]
-        if not (part := self.names["part"].name(row)):
+        row = self.row(name)
+        if row is None or not (part := self.names["part"].name(row)):
             raise KeyError(name)
         folder = self.tables.corpus.dataset(self.names["dataset"].name(row)).parts
         offset, size = (int(self.numbers[n][row]) for n in ("offset", "size"))
@@ -223,40 +237,55 @@ class _Terms:
         return np.array(self._codes, np.int32), np.array(self._owners, np.int32)
 
 
-def _frame(tables: Tables, dataset: str, terms: _Terms) -> "pa.Table":
-    recordings = pq.read_table(tables.sure("recordings", dataset), columns=list(_RECORDING))
-    recordings = recordings.take(pc.sort_indices(recordings["recording_id"]))
-    ids = recordings["recording_id"]
-    subject = _beside(ids, tables, "subjects", _SUBJECT)
-    text = _beside(ids, tables, "pairs", ("recording_id", "full_text"))["full_text"]
-    manifest = tables.manifests[dataset]
-    named = next((n for n, s in manifest.findings.items() if s.concept == "device"), "")
+def _frames(
+    tables: Tables, dataset: str, terms: _Terms, others: Mapping[str, "pa.Table"]
+) -> Iterator["pa.Table"]:
+    """Recordings in batches, which bounds the memory of what a catalog does not keep; refusals."""
+    path, columns = tables.sure("recordings", dataset), list(_RECORDING)
+    device = _read_findings(path, tables.manifests[dataset], terms)
+    reports = _other(tables, "reports", ("recording_id", "full_text"), dataset)
+    others = {**others, "reports": reports}
+    places = {t: _places(path, other) for t, other in others.items()}
+    start = 0
+    with pq.ParquetFile(path) as file:
+        # One thread: decoding ahead would hold several times what is kept.
+        for batch in file.iter_batches(_BATCH, columns=columns, use_threads=False):
+            here = {t: others[t].take(p.slice(start, len(batch))) for t, p in places.items()}
+            ids, subject, paired = batch["recording_id"], here["subjects"], here["pairs"]
+            yield _table(
+                id=ids, dataset=[dataset] * len(ids), modality=batch["modality"],
+                kind=pc.if_else(pc.is_valid(paired["recording_id"]), *KINDS[:2]),
+                split=subject["split"], person=subject["person_id"], part=batch["part"],
+                reason=None, device=device.slice(start, len(ids)),
+                searched=_searched(here["reports"]["full_text"], ids, batch["member"]),
+                **{n: batch[n] for n in _NUMBERS},
+            )  # fmt: skip
+            start += len(batch)
+    if tables.exists("quarantine", dataset):
+        refused = pq.read_table(tables.sure("quarantine", dataset))
+        names = pa.array(_unique([f"{dataset}/{n}" for n in refused["name"].to_pylist()]))
+        for _ in names:
+            terms.add([])
+        detail = pc.fill_null(refused["detail"], "")
+        said = pc.binary_join_element_wise(refused["meaning"], detail, ": ")
+        yield _table(
+            id=names, dataset=[dataset] * len(names), kind=[KINDS[2]] * len(names), modality=None,
+            split=None, person=None, part=None, reason=refused["reason"], device=None,
+            searched=_searched(said, names, refused["name"]), **dict.fromkeys(_NUMBERS),
+        )  # fmt: skip
+
+
+def _read_findings(path: Path, manifest: Manifest, terms: _Terms) -> "pa.Array[Any]":
+    """Add the terms of each row; returns its device."""
+    named = next((n for n, spec in manifest.findings.items() if spec.concept == "device"), "")
     devices: list[str | None] = []
-    for value in recordings["findings"]:
-        found: dict[str, Any] = json.loads(value.as_py())
-        devices.append(found.get(named))
-        terms.add(codes_of(found))
-    table = _table(
-        id=ids, dataset=[dataset] * len(ids), kind=pc.if_else(pc.is_valid(text), *KINDS[:2]),
-        modality=recordings["modality"], split=subject["split"], person=subject["person_id"],
-        part=recordings["part"], reason=None, device=devices,
-        searched=_searched(text, ids, recordings["member"]),
-        **{n: recordings[n] for n in _NUMBERS},
-    )  # fmt: skip
-    if not tables.exists("quarantine", dataset):
-        return table
-    refused = pq.read_table(tables.sure("quarantine", dataset))
-    names = pa.array(_unique([f"{dataset}/{n}" for n in refused["name"].to_pylist()]))
-    for _ in names:
-        terms.add([])
-    bad = _table(
-        id=names, dataset=[dataset] * len(names), kind=[KINDS[2]] * len(names), modality=None,
-        split=None, person=None, part=None, reason=refused["reason"], device=None,
-        searched=_searched(pc.binary_join_element_wise(
-            refused["meaning"], pc.fill_null(refused["detail"], ""), ": "), names, refused["name"]),
-        **dict.fromkeys(_NUMBERS),
-    )  # fmt: skip
-    return pa.concat_tables([table, bad])
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(_PARSED, columns=["findings"], use_threads=False):
+            for value in batch["findings"]:
+                found: dict[str, Any] = json.loads(value.as_py())
+                devices.append(found.get(named))
+                terms.add(codes_of(found))
+    return pa.array(devices, pa.large_string())
 
 
 def _unique(names: Sequence[str]) -> list[str]:
@@ -269,15 +298,21 @@ def _unique(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _beside(
-    ids: "pa.ChunkedArray[Any]", tables: Tables, table: str, columns: tuple[str, ...]
-) -> "pa.Table":
-    """Rows of another table in the order of ids; null where it has none."""
-    if not tables.exists(table):
-        return pa.table({c: pa.nulls(len(ids), pa.string()) for c in columns})
-    other = pq.read_table(tables.path(table), columns=list(columns))
-    places = pc.index_in(ids, value_set=other["recording_id"].combine_chunks())
-    return other.take(places.combine_chunks())
+def _other(tables: Tables, table: str, columns: tuple[str, ...], dataset: str = "") -> "pa.Table":
+    """Columns of another table; empty where its step has not run."""
+    if not tables.exists(table, dataset):
+        return pa.table({c: pa.nulls(0, pa.string()) for c in columns})
+    with pq.ParquetFile(tables.sure(table, dataset)) as file:
+        batches = list(file.iter_batches(_BATCH, columns=list(columns), use_threads=False))
+        schema = pa.schema([file.schema_arrow.field(c) for c in columns])
+    return pa.Table.from_batches([b.select(list(columns)) for b in batches], schema)
+
+
+def _places(recordings: Path, other: "pa.Table") -> "pa.Array[Any]":
+    """Where another table has each recording; null where it has none."""
+    ids = pq.read_table(recordings, columns=["recording_id"])["recording_id"]
+    found = pc.index_in(ids, value_set=other["recording_id"].combine_chunks())
+    return found.combine_chunks()
 
 
 def _searched(text: Any, *names: Any) -> Any:
@@ -287,15 +322,13 @@ def _searched(text: Any, *names: Any) -> Any:
 
 def _table(**columns: Any) -> "pa.Table":
     rows = len(columns["id"])
-    types = {n: pa.float64() if n in _NUMBERS else pa.large_string() for n in columns}
-    return pa.table({
-        n: pa.nulls(rows, types[n]) if v is None else pc.cast(_array(v), types[n])
-        for n, v in columns.items()
-    })  # fmt: skip
-
-
-def _array(values: Any) -> Any:
-    return pa.array(values, pa.large_string()) if isinstance(values, list) else values
+    made: dict[str, Any] = {}
+    for name, values in sorted(columns.items()):
+        kind = pa.float64() if name in _NUMBERS else pa.large_string()
+        given = pa.array(values, kind) if isinstance(values, list) else values
+        column = pa.nulls(rows, kind) if values is None else pc.cast(given, kind)
+        made[name] = column.dictionary_encode() if name in _NAMES else column
+    return pa.table(made)
 
 
 def in_words(manifests: Mapping[str, Manifest], term: str, dataset: str) -> str:
