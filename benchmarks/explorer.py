@@ -27,7 +27,7 @@ import requests
 from pipeline import settings as configuration
 from pipeline.manifest import load_all
 from pipeline.records import pair_id
-from pipeline.steps import archive, layout, pairs, recordings, report_table, shards, subjects
+from pipeline.steps import archive, layout, pairs, recordings, report_table, shards, store, subjects
 
 DATASETS = ("circor", "coughvid", "hflung", "icbhi")
 FILTERED = (
@@ -74,7 +74,7 @@ def _repeat(path: Path, times: int) -> None:
     whole = pd.concat(copies).sort_values("pair_id" if "pair_id" in frame else "recording_id")
     pq.write_table(
         pa.Table.from_pandas(whole, schema=table.schema, preserve_index=False), path,
-        compression="zstd", row_group_size=20_000,
+        compression="zstd", row_group_size=store.ROWS_PER_GROUP,
     )  # fmt: skip
 
 
