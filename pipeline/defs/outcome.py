@@ -46,8 +46,9 @@ def result(
         found = checks() if checks else []
     if outcome.skipped:
         context.log.info("inputs unchanged: nothing was computed")
-    metadata: dict[str, Any] = {"skipped": outcome.skipped}
-    metadata |= {k: _value(v) for k, v in outcome.facts.items() if v is not None}
+    metadata = extra  # pictures and tables first
+    metadata |= {k: _value(v) for k, v in outcome.facts.items() if v is not None and k not in extra}
+    metadata["skipped"] = outcome.skipped
     if rows:
         metadata["dagster/row_count"] = outcome.facts[rows]
     if uri:
@@ -55,7 +56,7 @@ def result(
         if uri.suffix == ".parquet":
             metadata["dagster/column_schema"] = _columns(uri)
     return dg.MaterializeResult(
-        metadata=metadata | extra, data_version=dg.DataVersion(outcome.version), check_results=found
+        metadata=metadata, data_version=dg.DataVersion(outcome.version), check_results=found
     )
 
 

@@ -29,14 +29,18 @@ def recordings(here: layout.Dataset) -> Callable[[], dict[str, Any]]:
             "recordings by native sample rate, Hz": [(r["hertz"], r["recordings"]) for r in rates],
             "not used, by reason": [(r["reason"], r["count"]) for r in reasons],
         }
-        tables = {"durations": lengths, "native_rates": rates, "quarantine_by_reason": reasons}
-        found: dict[str, Any] = {name: table(rows) for name, rows in tables.items() if rows}
+        found: dict[str, Any] = {}
         if filled := {title: rows for title, rows in bars.items() if rows}:
             found["histograms"] = dg.MetadataValue.md(thumbnails.bars(filled))
-        if refused.num_rows:
-            names = ["name", "reason", "detail"]
-            found["quarantine"] = table(refused.select(names).slice(0, 20).to_pylist())
-        return found
+        if reasons:
+            counts = [{k: r[k] for k in ("reason", "count")} for r in reasons]
+            found["quarantine_by_reason"] = table(counts)
+            found["not_used"] = dg.MetadataValue.md(thumbnails.refusals(reasons, here.id))
+        return found | {
+            name: table(rows)
+            for name, rows in {"durations": lengths, "native_rates": rates}.items()
+            if rows
+        }
 
     return shown
 
@@ -60,17 +64,16 @@ def pairs(corpus: layout.Corpus, manifests: Mapping[str, Manifest]) -> Callable[
         }
         chosen = thumbnails.choose(known, tested)
         rows = store.read_table(corpus.table("pairs"), _PAIR + _SOUND).take(chosen).to_pylist()
-        found: dict[str, Any] = {
-            "pairs_by_split": table(overview.sides(known)),
-            "classes_by_split": table(overview.classes(tasks, manifests), most=120),
-        }
+        found: dict[str, Any] = {}
         if rows:
             drawn = thumbnails.examples(rows, corpus, MelFrontEnd())
             command = f"`acula trace {rows[0]['pair_id']} --verify`"
-            found |= {
+            found = {
                 "example_pairs": dg.MetadataValue.md(drawn),
                 "trace": dg.MetadataValue.md(f"From a pair to its bytes: {command}"),
             }
+        found["by_dataset"] = table(overview.sides(known))
+        found["classes_by_split"] = table(overview.classes(tasks, manifests), most=120)
         return found
 
     return shown

@@ -62,7 +62,7 @@ def refusals(quarantine: pa.Table) -> Rows:
         one = quarantine.filter(pc.field("reason") == reason).slice(0, 1).to_pylist()[0]
         example = f"{one['name']}: {one['detail']}" if one["detail"] else one["name"]
         rows.append(
-            {"reason": reason, "count": count, "meaning": REASONS[reason], "for example": example}
+            {"reason": reason, "count": count, "meaning": REASONS[reason], "example": example}
         )
     return rows
 
@@ -108,11 +108,12 @@ def classes(task_rows: pa.Table, manifests: Mapping[str, Manifest]) -> Rows:
         if task.kind == "regression":
             ranges[name].append(label)
         counted[name, "" if task.kind == "regression" else list(task.codes)[int(label)]][fold] += 1
+    shown = [*SPLITS, *(["each"] if any(folds["each"] for folds in counted.values()) else [])]
     return [
         {
             "task": name,
             "class": kind or f"{min(ranges[name]):.3g} to {max(ranges[name]):.3g}",
-            **{fold: folds[fold] for fold in (*SPLITS, "each")},
+            **{fold: folds[fold] for fold in shown},
         }
         for (name, kind), folds in sorted(counted.items())
     ]

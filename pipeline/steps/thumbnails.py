@@ -16,7 +16,7 @@ from acula_model.front_end import FrontEnd
 from pipeline.records import unit_hash
 from pipeline.steps import layout, page_examples, parts
 
-COLOURS = 24  # of a spectrogram: enough for the eye, and a third of the bytes
+COLOURS, GREYS = 24, 8  # of a spectrogram and its words: enough for the eye, a third of the bytes
 LETTERS = 400
 _ESCAPED = str.maketrans({c: f"\\{c}" for c in string.punctuation if c not in ",.;:'%"})
 Row = Mapping[str, Any]
@@ -45,19 +45,40 @@ def bars(panels: Mapping[str, Sequence[tuple[str, int]]]) -> str:
         axes.margins(y=0.15)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(title, fontsize=9)
-    return image("histograms", figure, 16)
+    return image("histograms", figure)
 
 
-def image(name: str, figure: Any, colours: int) -> str:
-    """A matplotlib figure as Markdown that carries it."""
+def image(name: str, figure: Any, cmap: str | None = None) -> str:
+    """A matplotlib figure as Markdown that carries it, in the colours of a map and some greys."""
+    import matplotlib
+    import numpy as np
     from PIL import Image
 
     png = io.BytesIO()
     figure.savefig(png, dpi=80)
+    drawn = Image.open(png).convert("RGB")
+    if cmap:
+        shades = matplotlib.colormaps[cmap](np.linspace(0, 1, COLOURS))[:, :3]
+        greys = np.linspace(0, 1, GREYS)[:, None].repeat(3, 1)
+        palette = Image.new("P", (1, 1))
+        palette.putpalette((np.vstack([shades, greys]) * 255).round().astype("uint8").tobytes())
+        drawn = drawn.quantize(palette=palette, dither=Image.Dither.NONE)
+    else:
+        drawn = drawn.quantize(16)
     small = io.BytesIO()
-    Image.open(png).convert("RGB").quantize(colours).save(small, "png", optimize=True)
+    drawn.save(small, "png", optimize=True)
     data = base64.b64encode(small.getvalue()).decode()
     return f"![{plain(name)}](data:image/png;base64,{data})"
+
+
+def refusals(rows: Iterable[Row], dataset: str) -> str:
+    """What was not used, as a list: how often, what the reason means, one example."""
+    lines = [
+        f"- **{plain(r['reason'])}** ({r['count']}): {plain(r['meaning'])}. "
+        f"For example {plain(r['example'], 200)}"
+        for r in rows
+    ]
+    return "\n".join([*lines, "", f"All of them: `{dataset}/quarantine.parquet` in the data root."])
 
 
 def choose(pairs: pa.Table, tested: Iterable[str], count: int = 3) -> list[int]:
@@ -129,4 +150,4 @@ def spectrogram(wave: Any, front_end: FrontEnd) -> str:
     axes.set_xlabel("seconds", fontsize=8)
     axes.set_ylabel("hertz", fontsize=8)
     axes.tick_params(labelsize=7)
-    return image("log-mel spectrogram", figure, COLOURS)
+    return image("log-mel spectrogram", figure, "magma")
