@@ -9,6 +9,8 @@ from pipeline import settings as configuration
 from pipeline.defs import dataset_assets, model_assets
 from pipeline.manifest import load_all
 
+OWNERS = ["team:acula"]
+
 
 def build(settings: configuration.Settings) -> dg.Definitions:
     """Definitions for the given settings; tests call this with their own."""
@@ -23,6 +25,7 @@ def build(settings: configuration.Settings) -> dg.Definitions:
     assets = [a for m in manifests.values() for a in dataset_assets.build(m, settings)]
     if settings.alignment:  # a choice of probe-only datasets has nothing to train on
         assets += model_assets.build(settings, manifests)
+    assets = dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=OWNERS), assets)
     clients = {"pipes_subprocess_client": dg.PipesSubprocessClient()}
     return dg.Definitions(assets=assets, executor=executor, resources=clients)
 

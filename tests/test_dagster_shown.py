@@ -5,11 +5,12 @@ from collections import Counter
 
 import dagster as dg
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import definitions
-from pipeline.defs import outcome
+from pipeline.defs import corpus_checks, outcome, recording_checks
 from pipeline.steps import layout, overview, store, thumbnails
 
 LARGEST = 60_000  # bytes of one materialisation in the event log
@@ -32,6 +33,10 @@ def test_the_shown_counts_are_those_of_the_tables(tiny_settings, tiny_archive):
     for name, metadata in shown.items():
         size = len(dg.serialize_value(metadata))
         assert size < LARGEST, (name, size)
+    evaluated = done.get_asset_check_evaluations()
+    assert len({e.asset_key for e in evaluated}) == 3  # recordings, reports, pairs
+    for check in evaluated:
+        assert check.passed and any(_number(v) for v in check.metadata.values()), check.check_name
     corpus = layout.Corpus(tiny_settings.data_root)
     heard = store.read_table(corpus.dataset("icbhi").recordings).to_pylist()
     recordings, pairs = shown["icbhi/recordings"], shown["pairs"]
@@ -60,6 +65,31 @@ def test_the_shown_counts_are_those_of_the_tables(tiny_settings, tiny_archive):
     named = [r for r in table if r["pair_id"] in text]
     assert named and not tested & {r["person_id"] for r in named}
     assert text.count("data:image/png;base64,") == len(named)
+
+
+def _number(value):
+    return isinstance(value, dg.IntMetadataValue | dg.FloatMetadataValue)
+
+
+def test_scores_that_leak_and_scores_that_say_nothing_are_counted():
+    facts = {"rows": 9, "leakage_on_clean_splits": ["icbhi/copd"], "bad_on_clean_splits": []}
+    leak, bad = corpus_checks.compared(facts)
+    assert not leak.passed and leak.metadata["found"].value == 1 and leak.metadata["scores"].value
+    assert bad.passed and bad.metadata["found"].value == 0
+    assert {leak.severity, bad.severity} == {dg.AssetCheckSeverity.WARN}
+
+
+@pytest.mark.parametrize(
+    ("usable", "reasons", "passes"),
+    [(80, {"silent": 20}, True), (79, {"silent": 21}, False), (9, {"excluded": 99}, True),
+     (0, {"no_audio_file": 5}, False)],
+)  # fmt: skip
+def test_an_archive_of_which_little_is_usable_gives_a_warning(usable, reasons, passes):
+    refused = {"quarantined": sum(reasons.values()), "quarantine_by_reason": reasons}
+    (found,) = recording_checks.results({"recordings": usable} | refused)
+    assert found.passed == passes and found.severity == dg.AssetCheckSeverity.WARN
+    shown = [found.metadata[k].value for k in ("usable", "refused", "left_out_by_rule")]
+    assert sum(shown) == usable + sum(reasons.values())
 
 
 def _rows(value):

@@ -41,8 +41,21 @@ def test_every_asset_says_what_it_is(settings):
     graph = definitions.build(settings()).resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
-        assert node.description and len(node.description) > 40, key
+        assert node.description and len(node.description.split()) >= 10, key
         assert node.code_version, key  # without one, Dagster calls every run a code change
+        assert node.kinds and node.owners and node.tags.get("stage") and node.group_name, key
+
+
+def test_every_check_asks_something_and_says_what_a_failure_means(settings):
+    graph = definitions.build(settings()).resolve_asset_graph()
+    assert graph.asset_check_keys
+    for key in graph.asset_check_keys:
+        check = graph.get_check_spec(key)
+        asks, mark, means = check.description.partition("?")
+        assert mark and len(asks.split()) >= 5, key
+        assert ("A failure means" if check.blocking else "A warning means") in means, key
+    checked = {key.asset_key.to_user_string() for key in graph.asset_check_keys}
+    assert checked >= {f"{d}/recordings" for d in DATASETS} | {f"{d}/reports" for d in ALIGNED}
 
 
 def test_only_the_chosen_datasets_are_in_the_graph(settings):

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from pipeline import fetch
-from pipeline.defs import report_checks, shown
+from pipeline.defs import recording_checks, report_checks, shown
 from pipeline.defs.outcome import result, table
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
@@ -54,6 +54,7 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
         deps=[_archive],
         kinds={"flac", "parquet"},
         tags={"stage": "recordings"},
+        check_specs=[recording_checks.spec(dg.AssetKey([manifest.id, "recordings"]))],
         code_version=f"{audio.VERSION}",
         description="Every usable recording as 16 kHz mono FLAC with its findings and facts about "
         "the original file. What could not be used is in the quarantine table, with the reason.",
@@ -65,6 +66,7 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
             uri=here.recordings,
             rows="recordings",
             more=shown.recordings(here),
+            checks=recording_checks.results,
         )
 
     if manifest.use == "probes":
@@ -90,20 +92,13 @@ def build(manifest: Manifest, settings: Settings) -> list[dg.AssetsDefinition]:
             page = dg.MetadataValue.path(here.reports_page.resolve())
             return {"examples": table(rows), "twenty_reports": page}
 
-        outcomes: list[store.Outcome] = []
-
-        def made() -> store.Outcome:
-            outcome = report_table.make(manifest, settings, progress=context.log.info)
-            outcomes.append(outcome)
-            return outcome
-
         return result(
             context,
-            made,
+            lambda: report_table.make(manifest, settings, progress=context.log.info),
             uri=here.reports,
             rows="reports",
             more=texts,
-            checks=lambda: report_checks.results(outcomes[0].facts),
+            checks=report_checks.results,
         )
 
     return [_archive, _recordings, _reports]

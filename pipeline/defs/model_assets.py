@@ -7,7 +7,7 @@ import dagster as dg
 
 from acula_model import recipes
 from pipeline import RESOURCES
-from pipeline.defs import shown
+from pipeline.defs import corpus_checks, shown
 from pipeline.defs.outcome import result, table
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
@@ -15,26 +15,6 @@ from pipeline.steps import label_leak, layout, pairs, store, subjects, task_rows
 from pipeline.steps import shards as shard_step
 
 PAGE_TEMPLATE = RESOURCES / "templates" / "results_page.html.j2"
-LEAK_CHECK = dg.AssetCheckSpec(
-    name="no_person_on_both_sides",
-    asset="pairs",
-    blocking=True,
-    description="No person of the alignment set is in any task's validation or test, in any split "
-    "variant. A failure means that scores would be read off persons the encoder has learned from.",
-)
-
-LEAKAGE_CHECK = dg.AssetCheckSpec(
-    name="clean_splits_leak_nothing",
-    asset="comparison",
-    description="No clean split shares a person or a nearly equal sound with what was learned "
-    "from, in the task or in alignment: counted again from the tables and from the run's job file.",
-)
-VERDICT_CHECK = dg.AssetCheckSpec(
-    name="no_bad_verdict_on_a_clean_split",
-    asset="comparison",
-    description="No score on a clean split is marked as unusable: constant features, a score "
-    "below chance, or leakage.",
-)
 
 
 def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.AssetsDefinition]:
@@ -68,7 +48,7 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         group_name="pairs",
         kinds={"parquet"},
         tags={"stage": "pairs"},
-        check_specs=[LEAK_CHECK],
+        check_specs=[corpus_checks.LEAK],
         code_version=store.code_version(pairs),
         description="One row per report-audio pair with the hashes of everything it came from. "
         "`align` is true for persons of train whom no task holds out.",
@@ -80,7 +60,7 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
             uri=corpus.table("pairs"),
             rows="pairs",
             more=shown.pairs(corpus, manifests),
-            checks=lambda: shown.leaks(corpus, LEAK_CHECK.name),
+            checks=lambda _: corpus_checks.leaks(corpus),
         )
 
     @dg.asset(
@@ -90,7 +70,8 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         kinds={"webdataset"},
         tags={"stage": "shards"},
         code_version=store.code_version(shard_step),
-        description="WebDataset tars per split: `<pair_id>.flac` and `<pair_id>.json`.",
+        description="The pairs as WebDataset tars per split, for any loader: `<pair_id>.flac` is "
+        "the sound, `<pair_id>.json` the report and where both came from.",
     )
     def _shards(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         return result(
@@ -194,7 +175,7 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         group_name="evaluation",
         kinds={"parquet"},
         tags={"stage": "compare"},
-        check_specs=[LEAKAGE_CHECK, VERDICT_CHECK],
+        check_specs=corpus_checks.COMPARISON,
         code_version=recipe.key,
         description="Every score beside the one before alignment and its floors: paired "
         "differences, leakage counted from the tables, subgroups, and a verdict in words.",
@@ -203,32 +184,13 @@ def build(settings: Settings, manifests: Mapping[str, Manifest]) -> Sequence[dg.
         from pipeline.doctor import datasets
         from pipeline.steps import beyond, comparison
 
-        facts: dict[str, Any] = {}
-
         def made() -> store.Outcome:
             for dataset in settings.evaluated:
                 datasets.check(settings, dataset, context.log.info)
             beyond.measure(settings, recipe, manifests, context.log.info)
-            outcome = comparison.make(settings, recipe, manifests, context.log.info)
-            facts.update(outcome.facts)
-            return outcome
+            return comparison.make(settings, recipe, manifests, context.log.info)
 
-        def checked() -> list[dg.AssetCheckResult]:
-            found = {
-                LEAKAGE_CHECK.name: facts["leakage_on_clean_splits"],
-                VERDICT_CHECK.name: facts["bad_on_clean_splits"],
-            }
-            return [
-                dg.AssetCheckResult(
-                    check_name=name,
-                    passed=not where,
-                    severity=dg.AssetCheckSeverity.WARN,
-                    metadata={"number": len(where), "where": dg.MetadataValue.json(where)},
-                )
-                for name, where in found.items()
-            ]
-
-        return result(context, made, rows="rows", checks=checked)
+        return result(context, made, rows="rows", checks=corpus_checks.compared)
 
     @dg.asset(
         name="results_page",

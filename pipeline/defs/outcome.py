@@ -1,6 +1,6 @@
 """A step's Outcome -> what Dagster shows of it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def result(
     uri: Path | None = None,
     rows: str | None = None,
     more: Callable[[], Mapping[str, Any]] | None = None,
-    checks: Callable[[], list[dg.AssetCheckResult]] | None = None,
+    checks: Callable[[dict[str, Any]], Sequence[dg.AssetCheckResult]] | None = None,
 ) -> dg.MaterializeResult:
     """Run a step and describe it.
 
@@ -38,12 +38,12 @@ def result(
         uri: Where the output lies.
         rows: Name of the fact that is the output's row count.
         more: Makes tables and plots, after the step.
-        checks: Makes the results of the asset's checks, after the step.
+        checks: Facts of the step -> results of the asset's checks.
     """
     with plain_failures():
         outcome = work()
         extra = dict(more()) if more else {}
-        found = checks() if checks else []
+        found = checks(outcome.facts) if checks else []
     if outcome.skipped:
         context.log.info("inputs unchanged: nothing was computed")
     metadata = extra  # pictures and tables first

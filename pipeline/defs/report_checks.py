@@ -8,14 +8,18 @@ from pipeline.defs.outcome import table
 from pipeline.steps import report_table
 
 _ABOUT = {
-    "says_what_the_metadata_say": "A parser that shares no code with the templates reads each "
-    "sentence of the full and the strict reports back into findings. Fails on a single "
-    "contradiction, invention, certainty that the source does not have, wrong number, or finding "
-    "that a sentence claims and does not state.",
-    "texts_are_whole": "No text is empty, cut or holds characters that do not belong in a report, "
-    f"and full reports have {report_table.WORDS[0]} to {report_table.WORDS[1]} words.",
-    "texts_differ": "Share of distinct full texts. A low share means that many recordings cannot "
-    "be told apart by their reports; it warns, since some datasets record little.",
+    "says_what_the_metadata_say": "Does each sentence of the full and the strict reports state "
+    "just what is recorded? A parser that shares no code with the templates reads it back into "
+    "findings. A failure means at least one contradiction, invention, certainty that the source "
+    "does not have, wrong number, or finding claimed and not stated: see `examples`, then the "
+    "template.",
+    "texts_are_whole": "Is no text empty, cut or with characters that do not belong in a report, "
+    f"and has every full report {report_table.WORDS[0]} to {report_table.WORDS[1]} words? A "
+    "failure means that the template leaves something out or that a metadata cell got into the "
+    "text whole.",
+    "texts_differ": "Which share of the full texts is distinct? A warning means that less than "
+    "half are: many recordings cannot be told apart by their reports, since the dataset records "
+    "little.",
 }
 DISTINCT_SHARE = 0.5
 

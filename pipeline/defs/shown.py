@@ -77,26 +77,3 @@ def pairs(corpus: layout.Corpus, manifests: Mapping[str, Manifest]) -> Callable[
         return found
 
     return shown
-
-
-def leaks(corpus: layout.Corpus, name: str) -> list[dg.AssetCheckResult]:
-    """The result of the check that no person is on both sides."""
-    from pipeline.steps import pairs as pairs_step
-
-    rows = store.read_table(corpus.table("pairs"), ["person_id", "align"]).to_pylist()
-    tasks = store.read_table(
-        corpus.table("task_rows"), ["task", "variant", "person_id", "fold"]
-    ).to_pylist()
-    found = pairs_step.leaks(rows, tasks)
-    some = {p: sorted(w) for p, w in list(found.items())[:20]}
-    return [
-        dg.AssetCheckResult(
-            check_name=name,
-            passed=not found,
-            metadata={
-                "persons": len(found),
-                "aligned_persons": len({r["person_id"] for r in rows if r["align"]}),
-                "where": dg.MetadataValue.json(some),
-            },
-        )
-    ]
