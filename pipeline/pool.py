@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -108,13 +109,27 @@ def run(work: Callable[..., T], jobs: Sequence[Job], workers: int | None = None)
             )
 
 
+def _end_with_parent() -> None:
+    """A worker whose run is killed would wait for its next job for ever."""
+
+    def watch() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)  # a part is written whole or not at all
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _attempt(
     work: Callable[..., T], waiting: Mapping[int, Job], workers: int
 ) -> Iterator[tuple[int, T]]:
     """Number and result of the jobs that one pool gets done; a broken pool ends it early."""
     spawn = multiprocessing.get_context("spawn")  # fork is unsafe beside torch's threads
     futures: dict[Future[T], int] = {}
-    with _single_threaded(), ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+    with (
+        _single_threaded(),
+        ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool,
+    ):
         try:
             for number, job in waiting.items():
                 futures[pool.submit(work, *job)] = number

@@ -3,6 +3,9 @@
 import math
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -90,6 +93,49 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path) -> None:
 def test_workers_that_are_killed_again_and_again_end_with_advice() -> None:
     with pytest.raises(pool.WorkerLost, match=r"jobs are left; .*ACULA_WORKERS"):
         list(pool.run(always_die, [(n,) for n in range(6)], 2))
+
+
+RUN = """
+from pipeline import pool
+from test_pool import linger
+if __name__ == "__main__":
+    for number in pool.run(linger, [(n,) for n in range(1000)], 2):
+        print(number, flush=True)
+"""
+
+
+def linger(number: int) -> int:
+    time.sleep(0.2)
+    return os.getpid()
+
+
+def test_workers_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    """Nobody is left to take what they do, nor to tell them to stop."""
+    (tmp_path / "run.py").write_text(RUN)
+    paths = os.pathsep.join((str(Path(pool.__file__).parents[1]), str(Path(__file__).parent)))
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "run.py")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths},
+    ) as run:
+        assert run.stdout
+        workers: set[int] = set()
+        while len(workers) < 2:
+            workers.add(int(run.stdout.readline()))
+        run.kill()
+    end = time.monotonic() + 10
+    while left := [w for w in workers if alive(w)]:
+        assert time.monotonic() < end, f"still there: {left}"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def test_an_error_of_a_job_is_raised() -> None:
