@@ -25,15 +25,35 @@ def embed(
     encoder: AudioEncoder, source: Source, ids: Sequence[str], batch: int = 64
 ) -> dict[str, npt.NDArray[np.float32]]:
     """pair id -> [D]: mean over the pair's windows of the frozen encoder's embedding."""
-    device = next(encoder.parameters()).device
-    encoder.eval()
     total_ND = np.zeros((len(ids), encoder.width), np.float32)
     count_N = np.zeros(len(ids), np.int64)
-    for raw, owner_B in _batches(source, ids, batch):
-        mel_BTM = source.front_end.normalise(raw.to(device))
-        np.add.at(total_ND, owner_B, encoder.embed(mel_BTM).float().cpu().numpy())
+    for vector_BD, owner_B in _embedded(encoder, source, ids, batch):
+        np.add.at(total_ND, owner_B, vector_BD)
         np.add.at(count_N, owner_B, 1)
     return dict(zip(ids, total_ND / count_N[:, None].astype(np.float32), strict=True))
+
+
+@torch.inference_mode()
+def windows(
+    encoder: AudioEncoder, source: Source, ids: Sequence[str], batch: int = 64
+) -> dict[str, npt.NDArray[np.float32]]:
+    """pair id -> [W, D]: the same before the mean, in the order of the recording."""
+    found: list[list[npt.NDArray[np.float32]]] = [[] for _ in ids]
+    for vector_BD, owner_B in _embedded(encoder, source, ids, batch):
+        for owner, vector_D in zip(owner_B, vector_BD, strict=True):
+            found[owner].append(vector_D)
+    return {i: np.stack(own) for i, own in zip(ids, found, strict=True)}
+
+
+def _embedded(
+    encoder: AudioEncoder, source: Source, ids: Sequence[str], batch: int
+) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
+    """Embeddings of windows, [B, D], and the place of each window's pair in ``ids``."""
+    device = next(encoder.parameters()).device
+    encoder.eval()
+    for raw, owner_B in _batches(source, ids, batch):
+        mel_BTM = source.front_end.normalise(raw.to(device))
+        yield encoder.embed(mel_BTM).float().cpu().numpy(), owner_B
 
 
 def _batches(

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 from tomllib import TOMLDecodeError
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -22,6 +22,7 @@ from pipeline.rewriter_address import parse
 
 FILE = Path("acula.toml")
 PREFIX = "ACULA_"
+Head = Literal["linear", "mlp", "attentive"]
 
 
 class SettingsError(ValueError):
@@ -92,6 +93,10 @@ class Settings(BaseSettings):
     )
     trackers: Annotated[tuple[Literal["mlflow", "wandb"], ...], NoDecode] = Field(
         (), description="where else training curves go: `mlflow`, `wandb` (install them yourself)"
+    )
+    heads: Annotated[tuple[Head, ...], NoDecode] = Field(
+        ("linear",),
+        description="probe heads: `linear` (always), `mlp`, `attentive`, separated by commas",
     )
     sample_seed: int = Field(1, description="seed of the built-in sample archives")
     sample_scale: float = Field(
@@ -210,6 +215,14 @@ class Settings(BaseSettings):
     def _recipe(cls, value: str) -> str:
         recipes.named(value)
         return value
+
+    @field_validator("heads", mode="before")
+    @classmethod
+    def _heads(cls, value: Any) -> Any:
+        # The headline and every comparison read the linear head; the order says nothing.
+        names = {*_list(value, "heads"), "linear"}
+        known = [h for h in get_args(Head) if h in names]
+        return (*known, *sorted(names - {*known}))
 
     @field_validator("trackers", mode="before")
     @classmethod

@@ -8,7 +8,8 @@ head stays the headline because it has least to tune.
 # N = recordings, W = windows of a recording, D = features, C = outputs, B = batch
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from acula_model.evaluation import examples as rows_of
-from acula_model.evaluation import metrics
+from acula_model.evaluation import floors, metrics
 from acula_model.evaluation.examples import Examples, Index, Split
 from acula_model.evaluation.metrics import Floats
 from acula_model.evaluation.protocols import Outcome
@@ -24,6 +25,7 @@ from acula_model.evaluation.protocols.default import inner, standardiser
 
 Kind = Literal["mlp", "attentive"]
 SEEDS = (0, 1, 2)
+SHUFFLES = 10  # as many as of the linear head
 HIDDEN = 128
 DROPOUT = 0.2
 EPOCHS, PATIENCE, BATCH = 100, 10, 32
@@ -62,15 +64,39 @@ class Hidden(nn.Module):
 HEADS: dict[str, Callable[[int, int], nn.Module]] = {"mlp": Hidden, "attentive": Attentive}
 
 
-def run(examples: Examples, head: Kind, seeds: Sequence[int] | None = None) -> Outcome:
-    """Train and test the head on every split of the task, once per seed."""
+def run(
+    examples: Examples,
+    head: Kind,
+    seeds: Sequence[int] | None = None,
+    shuffles: int | None = None,
+) -> Outcome:
+    """Train and test the head on every split of the task, once per seed and per shuffle."""
     splits = examples.splits
     outputs = [
         np.concatenate([_one(examples, split, head, seed) for split in splits])
         for seed in seeds or SEEDS
     ]
-    rows = np.concatenate([s.test for s in splits])
-    return Outcome(rows=rows, outputs=np.stack(outputs), shuffled=np.stack(outputs)[:0])
+    count = SHUFFLES if shuffles is None else shuffles
+    false = [
+        np.stack([_one(wrong, split, head, k) for k, wrong in _shuffled(examples, split, count)])
+        for split in splits
+        if count
+    ]
+    told = np.stack(outputs)
+    return Outcome(
+        rows=np.concatenate([s.test for s in splits]),
+        outputs=told,
+        shuffled=np.concatenate(false, axis=1) if false else told[:0],
+    )
+
+
+def _shuffled(examples: Examples, split: Split, count: int) -> Iterator[tuple[int, Examples]]:
+    """The examples under labels of other persons, validation included: it stops the training."""
+    known = np.concatenate([split.train, split.val])
+    for k, false_N in enumerate(floors.shuffled_labels(examples, known, count)):
+        labels = examples.labels.copy()
+        labels[known] = false_N
+        yield k, replace(examples, labels=labels)
 
 
 def _one(examples: Examples, split: Split, head: Kind, seed: int) -> Floats:

@@ -81,5 +81,5 @@ def _clean(folder: Path) -> list[Score]:
     return [
         s
         for s in score_files.scores(folder)
-        if (s.variant, s.protocol) == ("subject_clean", "default")
+        if (s.variant, s.protocol, s.head) == ("subject_clean", "default", "linear")
     ]

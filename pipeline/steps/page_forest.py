@@ -33,10 +33,11 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Forest:
-    """One plot: tasks of one split variant, protocol and metric."""
+    """One plot: tasks of one split variant, protocol, head and metric."""
 
     variant: str
     protocol: str
+    head: str
     metric: str
     bars: list[Bar]
     zero: float
@@ -44,16 +45,17 @@ class Forest:
 
 
 def draw(lines: Sequence[Line]) -> list[Forest]:
-    """A plot per variant, protocol and metric, in the order of the page."""
-    groups: dict[tuple[str, str, str], list[Line]] = {}
+    """A plot per variant, protocol, head and metric, in the order of the page."""
+    groups: dict[tuple[str, str, str, str], list[Line]] = {}
     for line in lines:
         if line.run and line.keys["interval"] is not None:
             row = line.row
-            groups.setdefault((row["variant"], row["protocol"], row["metric"]), []).append(line)
+            key = (row["variant"], row["protocol"], row["head"], row["metric"])
+            groups.setdefault(key, []).append(line)
     return [_forest(*key, own) for key, own in groups.items()]
 
 
-def _forest(variant: str, protocol: str, metric: str, lines: Sequence[Line]) -> Forest:
+def _forest(variant: str, protocol: str, head: str, metric: str, lines: Sequence[Line]) -> Forest:
     from matplotlib.ticker import MaxNLocator
 
     shown = [_better(line) for line in lines]
@@ -88,6 +90,7 @@ def _forest(variant: str, protocol: str, metric: str, lines: Sequence[Line]) -> 
     return Forest(
         variant=variant,
         protocol=protocol,
+        head=head,
         metric=metric,
         bars=bars,
         zero=across(0.0),

@@ -120,7 +120,7 @@ def load(path: Path, predictions: Sequence[Mapping[str, Any]] = ()) -> Results:
     for line in lines:
         if not line.run:
             row = line.row
-            name = f"{row['task']} ({row['variant']}, {row['protocol']})"
+            name = f"{row['task']} ({row['variant']}, {row['protocol']}, {row['head']})"
             missing.setdefault(row["reason"] or "no reason was kept", []).append(name)
     return Results(
         run=found["run"],
@@ -136,9 +136,10 @@ def _key(row: Row) -> tuple[str, str, str, str]:
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    """What was run, on clean splits, by the default protocol comes first."""
+    """What was run, on clean splits, by the default protocol and a linear head comes first."""
     clean, usual = row["variant"] != "subject_clean", row["protocol"] != "default"
-    return row["after"] is None, clean, usual, row["metric"], *_key(row)
+    further = row["head"] != "linear"
+    return row["after"] is None, clean, usual, further, row["metric"], *_key(row)
 
 
 def _line(row: Row, said: Sequence[tuple[float, float]], words: Mapping[str, str]) -> Line:
@@ -163,7 +164,7 @@ def _keys(row: Row, tested: str) -> dict[str, str | float | None]:
     leak = floors["label_leak"]
     return {
         "task": row["task"],
-        "split": f"{row['variant']} {row['protocol']}",
+        "split": f"{row['variant']} {row['protocol']} {row['head']}",
         "persons": row["persons"].get(tested),
         "before": _value(row["before"]),
         "after": _value(row["after"]),

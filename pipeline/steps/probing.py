@@ -1,7 +1,8 @@
 """an encoder + the recordings of every probed dataset -> embeddings -> scores of all tasks.
 
 All heads of all tasks read one table of embeddings, kept per encoder and dataset, so that a new
-task or protocol embeds nothing again.
+task or protocol embeds nothing again. The attentive head reads what the table is the mean of: its
+windows, kept beside it where that head is asked for.
 """
 
 import json
@@ -42,8 +43,40 @@ def code() -> str:
     return store.package_version(evaluation, score_files, sys.modules[__name__])
 
 
+def probe(
+    settings: Settings,
+    manifests: Mapping[str, Manifest],
+    encoder: AudioEncoder,
+    key: str,
+    place: Path,
+    progress: Progress = print,
+) -> dict[str, Any]:
+    """Embed every recording that a task asks for, and score all heads that the settings name.
+
+    Args:
+        settings: Where recordings lie, which datasets are evaluated, and by which heads.
+        manifests: Of the datasets.
+        encoder: Frozen.
+        key: Of its weights; embeddings are kept under it.
+        place: Folder for the scores.
+        progress: Called with a line now and then.
+
+    Returns:
+        ``summary``.
+    """
+    windows = None
+    if "attentive" in settings.heads:  # first, since one pass gives both
+        windows = recording_vectors(settings, encoder, key, progress, windowed=True)
+    vectors = recording_vectors(settings, encoder, key, progress)
+    return score(vectors, settings, manifests, place, progress=progress, windows=windows)
+
+
 def recording_vectors(
-    settings: Settings, encoder: AudioEncoder, key: str, progress: Progress = print
+    settings: Settings,
+    encoder: AudioEncoder,
+    key: str,
+    progress: Progress = print,
+    windowed: bool = False,
 ) -> Vectors:
     """Embeddings of all recordings that a task asks for.
 
@@ -52,16 +85,17 @@ def recording_vectors(
         encoder: Frozen.
         key: Of its weights; embeddings are kept under it.
         progress: Called with a line now and then.
+        windowed: Whether windows are wanted one by one.
 
     Returns:
-        recording id -> [D], the mean over its windows.
+        recording id -> [D], the mean over its windows; or [W, D] of them.
     """
     wanted: dict[str, set[str]] = {}
     for row in task_rows(settings):
         wanted.setdefault(row["recording_id"].partition("/")[0], set()).add(row["recording_id"])
     found: Vectors = {}
     for dataset, ids in sorted(wanted.items()):
-        found |= _of_dataset(settings, dataset, sorted(ids), encoder, key, progress)
+        found |= _of_dataset(settings, dataset, sorted(ids), encoder, key, progress, windowed)
     return found
 
 
@@ -87,17 +121,43 @@ def score(
     name: str = "encoder",
     protocols: tuple[str, ...] = evaluate.PROTOCOLS,
     progress: Progress = print,
+    windows: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> dict[str, Any]:
-    """Score features on every task and variant; writes two tables and returns a summary."""
-    rows = task_rows(settings)
-    found = evaluate.run(vectors, rows, tasks(manifests), protocols, name=name, progress=progress)
-    score_files.write(place, *found)
+    """Score features on every task, variant and head; writes two tables, returns a summary.
+
+    Args:
+        vectors: recording id -> [D].
+        settings: Where the task rows lie, and the heads.
+        manifests: Of the datasets.
+        place: Folder for the tables.
+        name: Of the features.
+        protocols: ``default``, ``published``.
+        progress: Called with a line now and then.
+        windows: recording id -> [W, D] for the head that attends; the vectors if not given.
+    """
+    rows, known = task_rows(settings), tasks(manifests)
+    pooled = [h for h in settings.heads if h != "attentive"]
+    scores, said = evaluate.run(
+        vectors, rows, known, protocols, pooled, name=name, progress=progress
+    )
+    if "attentive" in settings.heads:
+        more = evaluate.run(
+            windows or vectors, rows, known, ("default",), ("attentive",), name, progress
+        )
+        scores, said = scores + more[0], said + more[1]
+    score_files.write(place, scores, said)
     return summary(place)
 
 
 def summary(place: Path) -> dict[str, Any]:
     """Counts and means of a folder's scores, small enough for a log."""
-    scores = [s for s in score_files.scores(place) if s.protocol == "default"]
+    every = [s for s in score_files.scores(place) if s.protocol == "default"]
+    scores = [s for s in every if s.head == "linear"]
+    further: dict[str, dict[str, float | None]] = {}
+    for s in every:
+        if s.head != "linear" and s.variant == "subject_clean":
+            value = None if s.value is None else round(s.value, 4)
+            further.setdefault(s.head, {})[s.task] = value
     clean = [s for s in scores if s.variant == "subject_clean" and s.value is not None]
     auroc = {s.task: round(s.value or 0.0, 4) for s in clean if s.metric == "auroc"}
     return {
@@ -106,7 +166,7 @@ def summary(place: Path) -> dict[str, Any]:
         "auroc": auroc,
         "mae": {s.task: round(s.value or 0.0, 4) for s in clean if s.metric == "mae"},
         "not_run": {f"{s.task} {s.variant}": s.reason for s in scores if s.reason},
-    }
+    } | ({"further_heads": further} if further else {})
 
 
 def _of_dataset(
@@ -116,24 +176,36 @@ def _of_dataset(
     encoder: AudioEncoder,
     key: str,
     progress: Progress,
+    windowed: bool,
 ) -> Vectors:
-    path = vectors_file(settings, dataset, ids, encoder.front_end.key, key)
+    means = vectors_file(settings, dataset, ids, encoder.front_end.key, key)
+    path = means.with_name(f"{means.stem}-windows.npz") if windowed else means
     if not path.exists():
         on_device = encoder.to(ranks.pick("auto"))
+        embed = features.windows if windowed else features.embed
         vectors: Vectors = {}
         for source in _spectra(settings, dataset, ids, encoder, progress):
             here = [p for i in ids if (p := pair_id(i)) in source.meta and p not in vectors]
-            vectors |= features.embed(on_device, source, here)
-        with store.finished(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                ids=np.array(ids),
-                vectors=np.stack([vectors[pair_id(i)] for i in ids]),
-                about=np.array(json.dumps(encoder.description)),  # weights, window policy
-            )
+            vectors |= embed(on_device, source, here)
+        found = [vectors[pair_id(i)] for i in ids]
+        if windowed:
+            counts = [len(own) for own in found]
+            _keep(path, encoder, ids, vectors=np.concatenate(found), counts=np.array(counts))
+            found = [own.sum(0) / np.float32(len(own)) for own in found]
+        if not means.exists():
+            _keep(means, encoder, ids, vectors=np.stack(found))
         progress(f"{dataset}: {len(ids)} recordings embedded")
     with np.load(path, allow_pickle=False) as kept:
-        return dict(zip(kept["ids"].tolist(), kept["vectors"], strict=True))
+        own = kept["vectors"]
+        if windowed:
+            own = np.split(own, np.cumsum(kept["counts"])[:-1])
+        return dict(zip(kept["ids"].tolist(), own, strict=True))
+
+
+def _keep(path: Path, encoder: AudioEncoder, ids: list[str], **arrays: npt.NDArray[Any]) -> None:
+    about = np.array(json.dumps(encoder.description))  # weights, window policy
+    with store.finished(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, ids=np.array(ids), about=about, **arrays)
 
 
 def _spectra(

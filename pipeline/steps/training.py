@@ -37,8 +37,8 @@ def baseline(
 
     def work() -> tuple[str, dict[str, Any]]:
         model = Aligner(recipe, text_width=1).encoder
-        vectors = probing.recording_vectors(settings, model, place.name, progress)
-        facts = probing.score(vectors, settings, manifests, place / "encoder", progress=progress)
+        at = place / "encoder"
+        facts = probing.probe(settings, manifests, model, place.name, at, progress)
         floor = shortcuts.score(settings, manifests, place / "shortcut", progress)
         return store.digest([facts, floor]), facts
 
@@ -89,8 +89,8 @@ def align(
 
     def work() -> tuple[str, dict[str, Any]]:
         encoder = checkpoint.load(place / "checkpoint").encoder
-        vectors = probing.recording_vectors(settings, encoder, place.name, progress)
-        found = probing.score(vectors, settings, manifests, place / "scores", progress=progress)
+        at = place / "scores"
+        found = probing.probe(settings, manifests, encoder, place.name, at, progress)
         before = baseline_folder(settings, recipe)
         made_up = any(settings.archive_of(d) == "sample" for d in settings.alignment)
         rows = _table(corpus, "pairs")
@@ -192,6 +192,7 @@ def _scored(
         )
     return versions | {
         "tasks": {t: repr(task) for t, task in probing.tasks(manifests).items()},
+        "heads": settings.heads,
     }
 
 

@@ -7,7 +7,7 @@
   const openAll = document.getElementById("open-all");
   const entries = [...table.tBodies];
   const heads = [...table.tHead.rows[0].cells];
-  const filters = ["regime", "variant", "protocol", "dataset"];
+  const filters = ["regime", "variant", "protocol", "head", "dataset"];
   const words = new Set(["task", "split"]);
   const scores = new Set(["before", "after", "difference", "interval", "chance", "shortcut", "lookup", "shuffled", "leak"]);
   const attribute = (key) => "data-by-" + key;
