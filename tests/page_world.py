@@ -230,9 +230,9 @@ def keep_vectors(here: World, key: str, vectors: dict[str, Any]) -> None:
         np.savez(path, ids=np.array(ids), vectors=np.stack([vectors[i] for i in ids]))
 
 
-def world(root: Path) -> World:
+def world(root: Path, heads: tuple[str, ...] = ("linear",)) -> World:
     """Everything that lies under the data root when the page is due."""
-    settings = load_settings(data_root=root, datasets=("icbhi", "circor"), workers=1)
+    settings = load_settings(data_root=root, datasets=("icbhi", "circor"), workers=1, heads=heads)
     here = World(settings, RECIPE, MANIFESTS)
     for dataset, label in (("icbhi", "copd"), ("circor", "murmur")):
         write_dataset(here.corpus.dataset(dataset), label)

@@ -25,6 +25,7 @@ def value(features: Any, rows: Any, head: str) -> float:
 def test_a_hidden_layer_finds_what_no_line_separates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exclusive or of two features."""
     monkeypatch.setattr(heads, "SEEDS", (0,))
+    monkeypatch.setattr(heads, "SHUFFLES", 0)
     rng = np.random.default_rng(0)
     features, rows = world(persons=600, each=1, signal=0, scales=0.5)
     for row in rows:
@@ -38,6 +39,7 @@ def test_a_hidden_layer_finds_what_no_line_separates(monkeypatch: pytest.MonkeyP
 def test_attention_finds_the_one_window_that_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ragged windows; one of them has the finding, and a mark; the rest is loud noise."""
     monkeypatch.setattr(heads, "SEEDS", (0,))
+    monkeypatch.setattr(heads, "SHUFFLES", 0)
     rng = np.random.default_rng(0)
     _, rows = world(persons=600, each=1)
     features = {}
@@ -72,12 +74,13 @@ def test_heads_serve_every_kind_of_task(
 ) -> None:
     monkeypatch.setattr(heads, "EPOCHS", 40)
     monkeypatch.setattr(heads, "SEEDS", (0, 1))
+    monkeypatch.setattr(heads, "SHUFFLES", 3)
     features, rows = world(task, persons=8 if task is LEFT_OUT else 90, signal=3.0, scales=0.5)
     (score,), predictions = run(features, rows, {task.id: task}, ("default",), (head,))
     assert score.value is not None and score.sd_over_seeds is not None
-    assert score.shuffled is None and len(predictions) == score.units[rows[-1]["fold"]]
+    assert score.shuffled is not None and len(predictions) == score.units[rows[-1]["fold"]]
     if task is SEVERITY:
-        assert score.value > 0.8
+        assert score.value > 0.8 and score.shuffled < 0.7
 
 
 class Spectra:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from acula_model.evaluation import run as evaluate
 from acula_model.recipes import RECIPES
 from pipeline import settings as configuration
 from pipeline.manifest import load_all
@@ -45,6 +47,14 @@ def test_the_environment_wins_over_the_file_and_an_argument_over_both(
     assert configuration.load(workers=5).workers == 5
 
 
+@pytest.mark.parametrize("value", ["mlp", "mlp,linear", " linear , mlp,mlp"])
+def test_the_linear_head_is_always_there_and_order_says_nothing(
+    load: Callable[..., Settings], value: str
+) -> None:
+    assert load(ACULA_HEADS=value).heads == ("linear", "mlp")
+    assert get_args(configuration.Head) == evaluate.HEADS
+
+
 @pytest.mark.parametrize("value", ["icbhi,circor", " icbhi , circor,", "icbhi,circor,icbhi"])
 def test_datasets_are_a_list_with_commas(load: Callable[..., Settings], value: str) -> None:
     assert load(ACULA_DATASETS=value).datasets == ("icbhi", "circor")
@@ -57,6 +67,7 @@ def test_datasets_are_a_list_with_commas(load: Callable[..., Settings], value: s
         ({"ACULA_DATASET": "icbhi"}, r"no setting ACULA_DATASET; valid: .*ACULA_DATASETS"),
         ({"acula_dataset": "icbhi"}, r"no setting acula_dataset; valid: .*ACULA_DATASETS"),
         ({"ACULA_DATASETS": "icbhi,circr"}, r"no dataset circr; valid ids: .*circor.*icbhi"),
+        ({"ACULA_HEADS": "mpl"}, r"heads.*'linear', 'mlp' or 'attentive'"),
         ({"ACULA_DATASETS": " , "}, r"at least one dataset of: .*icbhi"),
         ({"ACULA_RECIPE": "dmo"}, r"no recipe 'dmo'; valid names: sample, paper"),
         ({"ACULA_ARCHIVES": "smple"}, r"'smple' is neither `sample` nor `download` nor an exist"),

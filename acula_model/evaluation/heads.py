@@ -71,12 +71,19 @@ def run(
     shuffles: int | None = None,
 ) -> Outcome:
     """Train and test the head on every split of the task, once per seed and per shuffle."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the steps are too small to share; on busy cores threads cost time
+    try:
+        return _run(examples, head, seeds or SEEDS, SHUFFLES if shuffles is None else shuffles)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(examples: Examples, head: Kind, seeds: Sequence[int], count: int) -> Outcome:
     splits = examples.splits
     outputs = [
-        np.concatenate([_one(examples, split, head, seed) for split in splits])
-        for seed in seeds or SEEDS
+        np.concatenate([_one(examples, split, head, seed) for split in splits]) for seed in seeds
     ]
-    count = SHUFFLES if shuffles is None else shuffles
     false = [
         np.stack([_one(wrong, split, head, k) for k, wrong in _shuffled(examples, split, count)])
         for split in splits

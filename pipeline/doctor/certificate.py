@@ -191,6 +191,12 @@ def _likely(likely: Persons) -> list[Verdict]:
     )
     if likely.agreement is not None:
         text += f"; their labels agree by {likely.agreement:.0%}"
+    if likely.unnamed_tested:
+        text += (
+            f"; {likely.unnamed_tested} tested recordings have no such facts (a file name that was "
+            "cut finds no row of the metadata) and are not among them, so with all names joined "
+            "the count can be higher"
+        )
     return [Verdict(about="likely", level="warn", text=f"{text}.")]
 
 
