@@ -9,7 +9,7 @@ import pytest
 import torch
 from evaluation_world import BINARY, LEFT_OUT, SEVERITY, world
 
-from acula_model import encoders
+from acula_model import encoders, features
 from acula_model.evaluation import finetune, heads
 from acula_model.evaluation.run import run
 from acula_model.front_end import FrontEnd
@@ -132,6 +132,17 @@ def test_fine_tuning_learns_a_task_and_leaves_the_encoder_alone() -> None:
     task = replace(LEFT_OUT, id=BINARY.id)
     refused, _ = finetune.run(encoder, source, pairs, each, task, settings)
     assert refused.reason == "fine-tuning for every person who is left out is not offered"
+
+
+def test_windows_are_what_the_embedding_is_the_mean_of() -> None:
+    torch.manual_seed(0)
+    encoder = encoders.build("opera_gt_small", width=32, depth=1).eval()
+    source = Spectra(encoder.front_end, world(persons=6, each=1)[1])
+    ids = sorted(source.spectra)
+    windows = features.windows(encoder, source, ids, batch=4)
+    for key, vector in features.embed(encoder, source, ids, batch=4).items():
+        assert windows[key].shape == (2, 32) and not np.array_equal(*windows[key])
+        assert np.array_equal(windows[key].sum(0) / np.float32(2), vector)
 
 
 def test_balanced_losses_weigh_classes_equally() -> None:
