@@ -205,7 +205,7 @@ def _of_dataset(
 def _keep(path: Path, encoder: AudioEncoder, ids: list[str], **arrays: npt.NDArray[Any]) -> None:
     about = np.array(json.dumps(encoder.description))  # weights, window policy
     with store.finished(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, ids=np.array(ids), about=about, **arrays)
+        np.savez(file, allow_pickle=False, ids=np.array(ids), about=about, **arrays)
 
 
 def _spectra(
