@@ -406,3 +406,15 @@ def test_the_cache_reads_each_report_once_and_keeps_teachers_apart(tmp_path: Pat
         setattr(other, name, value)
         assert cache.embed(other, said[:1], tmp_path, lines.append)[1] == 1, name
     assert not [p for p in tmp_path.rglob(".*")]
+
+
+def test_a_part_of_another_teacher_in_the_cache_is_refused(tmp_path: Path) -> None:
+    """Same width, same reports: nothing but its name tells the two apart."""
+    one, other = Counting(), Counting()
+    other.revision = "2"
+    for teacher in (one, other):
+        cache.embed(teacher, SAID, tmp_path, lambda _: None)
+    (part,) = cache.place(tmp_path, other).glob("part-*.npz")
+    part.rename(cache.place(tmp_path, one) / "part-strange.npz")
+    with pytest.raises(ValueError, match=r"teacher counting@2/layer=0/length, not of counting@1/"):
+        cache.embed(one, SAID, tmp_path, lambda _: None)

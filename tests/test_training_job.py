@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from acula_model import checkpoint, recipes
 from acula_model.recipes import Recipe
 from acula_model.teachers import vectors as tables
-from acula_model.training import job, loop
+from acula_model.training import job, loop, reading
 from acula_model.training.errors import TrainingError
 from pipeline.cli import app
 
@@ -177,3 +177,12 @@ def test_shards_alone_are_enough_on_the_command_line(root, tmp_path, monkeypatch
     ):
         failed = CliRunner().invoke(app, wrong.split())
         assert failed.exit_code and said in " ".join(failed.output.split()), failed.output
+
+
+def test_vectors_of_another_teacher_are_refused(root, tmp_path):
+    """Same reports, same width: only what the table says of its teacher differs."""
+    about = {"teacher": {"model": "made up"}}
+    assert reading.given(make(root, tmp_path, RECIPE, about=about)).vectors
+    about = {"teacher": {"model": "another"}}
+    with pytest.raises(TrainingError, match=r"of the teacher made up@.*this run is of another@"):
+        reading.given(make(root, tmp_path, RECIPE, about=about))

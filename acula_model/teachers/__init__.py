@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -140,6 +140,14 @@ def facts(teacher: Teacher) -> dict[str, Any]:
     """The same as JSON values."""
     found = {name: getattr(teacher, name) for name in ("model", "revision", "layer", "pooling")}
     return found | ({"layer": list(teacher.layer)} if isinstance(teacher.layer, tuple) else {})
+
+
+def named(facts: Mapping[str, Any]) -> str:
+    """A teacher's ``facts`` in one line, equal to its ``identity``."""
+    layer = facts.get("layer")
+    read = "+".join(str(n) for n in (layer if isinstance(layer, list | tuple) else [layer]))
+    model, revision, pooling = (facts.get(n) for n in ("model", "revision", "pooling"))
+    return f"{model}@{revision}/layer={read}/{pooling}"
 
 
 def as_reports(texts: Sequence[Text]) -> list[Report]:

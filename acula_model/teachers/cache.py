@@ -50,7 +50,10 @@ def embed(
     """
     reports = {r.hash: r for r in as_reports(texts)}
     several = isinstance(teacher.layer, tuple)
-    known = {layer: load(place(folder, teacher, layer)) for layer in layers(teacher)}
+    known = {
+        layer: load(place(folder, teacher, layer), identity(teacher, layer))
+        for layer in layers(teacher)
+    }
     missing = [r for key, r in sorted(reports.items()) if any(key not in k for k in known.values())]
     for start in range(0, len(missing), chunk):
         part = missing[start : start + chunk]
@@ -59,7 +62,8 @@ def embed(
             rows = vectors[:, n] if several else vectors
             new = {r.hash: v for r, v in zip(part, rows, strict=True) if r.hash not in found}
             if new:
-                _write(place(folder, teacher, layer), new, facts(teacher) | {"layer": layer})
+                about = facts(teacher) | {"layer": layer}
+                _write(place(folder, teacher, layer), new, about, identity(teacher, layer))
                 found |= new
         progress(f"teacher: {start + len(part)} of {len(missing)} reports embedded")
     if several:
@@ -68,17 +72,33 @@ def embed(
     return {key: found[key] for key in reports}, len(missing)
 
 
-def load(here: Path) -> Vectors:
-    """All vectors of one layer's folder; none if there is no such folder."""
+def load(here: Path, teacher: str | None = None) -> Vectors:
+    """All vectors of one layer's folder; none if there is no such folder.
+
+    Args:
+        here: The folder.
+        teacher: Its ``identity``, if parts of another one are to be refused.
+
+    Raises:
+        ValueError: A part says that it is of another teacher.
+    """
     found: Vectors = {}
     for path in sorted(here.glob("part-*.npz")):
         with np.load(path, allow_pickle=False) as part:
+            if teacher and "teacher" in part and (said := str(part["teacher"])) != teacher:
+                raise ValueError(
+                    f"{path} has vectors of the teacher {said}, not of {teacher}: delete the file, "
+                    "its reports are read again"
+                )
             found |= dict(zip(part["hashes"].tolist(), part["vectors"], strict=True))
     return found
 
 
 def _write(
-    here: Path, vectors: Mapping[str, npt.NDArray[np.float32]], about: Mapping[str, Any]
+    here: Path,
+    vectors: Mapping[str, npt.NDArray[np.float32]],
+    about: Mapping[str, Any],
+    teacher: str,
 ) -> None:
     here.mkdir(parents=True, exist_ok=True)
     card = here / "teacher.json"
@@ -90,7 +110,9 @@ def _write(
     hashes, matrix = np.array(list(vectors), dtype=np.str_), np.stack(list(vectors.values()))
     _finish(
         here / f"part-{key}.npz",
-        lambda path: np.savez(path, hashes=hashes, vectors=matrix.astype(np.float32)),
+        lambda path: np.savez(
+            path, hashes=hashes, vectors=matrix.astype(np.float32), teacher=np.array(teacher)
+        ),
     )
 
 

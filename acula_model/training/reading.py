@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from acula_model import encoders
+from acula_model import encoders, teachers
 from acula_model.teachers import vectors
+from acula_model.training.errors import TrainingError
 from acula_model.training.job import Job
 from acula_model.training.loop import Given
 
@@ -14,6 +15,7 @@ def given(job: Job, progress: Callable[[str], None] = print) -> Given:
     Raises:
         FileNotFoundError: Something is not there.
         ValueError: A shard or table that cannot be read.
+        TrainingError: The vectors are of another teacher than the run.
     """
     front_end = encoders.build(job.recipe.encoder, **job.recipe.encoder_config).front_end
     if job.mels is None:
@@ -24,9 +26,16 @@ def given(job: Job, progress: Callable[[str], None] = print) -> Given:
         from acula_model import mels
 
         source = mels.load(job.shards, job.mels, front_end, progress)
+    found, teacher = vectors.read(job.vectors)
+    expected = job.about.get("teacher")
+    if expected is not None and expected != teacher:
+        raise TrainingError(
+            f"the vectors in {job.vectors} are of the teacher {teachers.named(teacher)}, this run "
+            f"is of {teachers.named(expected)}: materialise `report_embeddings` again"
+        )
     return Given(
         source=source,
-        vectors=vectors.read(job.vectors)[0],
+        vectors=found,
         aligned=job.aligned,
         gauge=job.gauge,
         only_heard=job.only_heard,
