@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 from pipeline import cli, readers
 from pipeline import settings as configuration
 from pipeline.explorer import corpus, sound
-from pipeline.explorer.catalog import codes_of
 from pipeline.explorer.query import PAGE
 from pipeline.explorer.ranges import ranged
+from pipeline.explorer.reading import codes_of
 from pipeline.lineage import Tables
 from pipeline.lineage.evidence import archive_root
 from pipeline.steps import marks, parts

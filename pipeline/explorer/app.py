@@ -19,10 +19,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from pipeline.explorer import details, neighbours, sheet, sound
-from pipeline.explorer.catalog import KINDS
 from pipeline.explorer.corpus import Corpus
 from pipeline.explorer.query import ORDERS, PAGE, QUALITY, BadQuery, Query, find
 from pipeline.explorer.ranges import ranged
+from pipeline.explorer.reading import KINDS
 from pipeline.lineage import Chain, LineageError, Subject, UnknownId, chain
 from pipeline.lineage import find as named
 from pipeline.lineage.evidence import Evidence

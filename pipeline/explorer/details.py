@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from pipeline import readers
 from pipeline.explorer import sound
-from pipeline.explorer.catalog import APART, KINDS, Catalog
+from pipeline.explorer.catalog import Catalog
+from pipeline.explorer.reading import APART, KINDS
 from pipeline.findings import Finding, UnknownCode, resolve
 from pipeline.lineage.evidence import Evidence, archive_root, gather
 from pipeline.records import Event

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from pipeline.explorer.catalog import KINDS, Catalog
+from pipeline.explorer.catalog import Catalog
+from pipeline.explorer.reading import KINDS
 from pipeline.manifest import FindingSpec, Manifest
 
 BINS = 24
