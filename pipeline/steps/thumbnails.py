@@ -43,7 +43,8 @@ def bars(panels: Mapping[str, Sequence[tuple[str, int]]]) -> str:
         axes.set_xticks(range(len(rows)), [name for name, _ in rows], rotation=35, ha="right")
         axes.tick_params(labelsize=7)
         axes.margins(y=0.15)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_yticks([])  # the bars carry their numbers
+        axes.spines[["top", "right", "left"]].set_visible(False)
         axes.set_title(title, fontsize=9)
     return image("histograms", figure)
 
