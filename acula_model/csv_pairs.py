@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from acula_model import decoding, shards, teachers
+from acula_model.counting import Counted
 from acula_model.training import start
 
 SAMPLE_RATE = 16_000  # Hz, of shards
@@ -120,6 +121,7 @@ def write(lines: Sequence[Row], folder: Path, progress: Callable[[str], None] = 
     refused += [(r.line, r.audio, "same sound and report in a later line") for r in repeated]
     left = list(usable.values())
     kept: set[str] = set()
+    counted = Counted(progress, "sounds: {} lines read", len(left))
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(left), SHARD):
             part = left[start : start + SHARD]
@@ -128,7 +130,7 @@ def write(lines: Sequence[Row], folder: Path, progress: Callable[[str], None] = 
             if not place.exists():
                 _write_shard(part, place, pool)
             refused += [(n, a, reason) for n, a, reason in json.loads(place.read_text())]
-            progress(f"sounds: {start + len(part)} of {len(left)} lines read")
+            counted.add(len(part))
     for stale in folder.iterdir():  # of lines that the csv no longer has
         if stale.stem not in kept:
             stale.unlink()

@@ -23,6 +23,7 @@ import torch
 
 from acula_model import shards, spectra
 from acula_model.ahead import ahead
+from acula_model.counting import Counted
 from acula_model.front_end import FrontEnd
 from acula_model.spectra import Levels, Raw
 
@@ -130,20 +131,25 @@ def of_tars(
     Raises:
         ValueError: A sound is not in its tar, or cannot be used; names it.
     """
+    paths = {tar: cache / front_end.key / f"{_key(wanted)}.npy" for tar, wanted in sounds.items()}
+    opened = {tar: _opened(path, front_end) for tar, path in paths.items()}
+    missing = [tar for tar, found in opened.items() if found is None]
+    counted = Counted(progress, "log-mels: {} tars", len(missing))
+    for tar in missing:
+        compute(tar, paths[tar], front_end, [i for i, _ in sounds[tar]])
+        opened[tar] = _opened(paths[tar], front_end)
+        counted.add()
     files: list[tuple[Levels, Index]] = []
-    for done, (tar, wanted) in enumerate(sounds.items(), 1):
-        key = hashlib.sha256(repr((FORMAT, wanted)).encode()).hexdigest()[:16]
-        path = cache / front_end.key / f"{key}.npy"
-        opened = _opened(path, front_end)
-        if opened is None:
-            compute(tar, path, front_end, [i for i, _ in wanted])
-            progress(f"log-mels: {done} of {len(sounds)} tars")
-            opened = _opened(path, front_end)
-            if opened is None:
-                raise OSError(f"{path} cannot be read back; look at the disk and run again")
-        files.append(opened)
+    for tar, found in opened.items():
+        if found is None:
+            raise OSError(f"{paths[tar]} cannot be read back; look at the disk and run again")
+        files.append(found)
     known = {i: {} for wanted in sounds.values() for i, _ in wanted} if meta is None else meta
     return Mels(files, dict(known), front_end)
+
+
+def _key(wanted: Sequence[tuple[str, str]]) -> str:
+    return hashlib.sha256(repr((FORMAT, wanted)).encode()).hexdigest()[:16]
 
 
 def compute(tar: Path, path: Path, front_end: FrontEnd, wanted: Sequence[str]) -> None:

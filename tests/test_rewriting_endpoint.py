@@ -288,5 +288,5 @@ def test_one_process_at_a_time_asks(cache: Cache, tmp_path: Path) -> None:
         rewrite_all(rows(1), {"heart/0": {}}, Writer(moved), lambda *_: None, cache, load(), told)
     assert lines == [
         "rewriting: waiting for another process",
-        "rewriting: 2 of 2 texts answered",
+        "rewriting: 2 of 2 texts answered in 0 s",
     ]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from acula_model.counting import Counted
 from acula_model.teachers import Teacher, Text, as_reports, facts, identity, layers
 
 Vectors = dict[str, npt.NDArray[np.float32]]
@@ -55,6 +56,7 @@ def embed(
         for layer in layers(teacher)
     }
     missing = [r for key, r in sorted(reports.items()) if any(key not in k for k in known.values())]
+    counted = Counted(progress, "teacher: {} reports embedded", len(missing))
     for start in range(0, len(missing), chunk):
         part = missing[start : start + chunk]
         vectors = teacher.embed(part)
@@ -65,7 +67,7 @@ def embed(
                 about = facts(teacher) | {"layer": layer}
                 _write(place(folder, teacher, layer), new, about, identity(teacher, layer))
                 found |= new
-        progress(f"teacher: {start + len(part)} of {len(missing)} reports embedded")
+        counted.add(len(part))
     if several:
         return {key: np.stack([k[key] for k in known.values()]) for key in reports}, len(missing)
     (found,) = known.values()

@@ -5,6 +5,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from acula_model.counting import spoken
+
 
 def size(count: float) -> str:
     """Bytes as people write them: ``1.98 GB``."""
@@ -13,12 +15,6 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
         count /= 1000
     raise AssertionError("unreachable")
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{rest} s"
 
 
 class Meter:
@@ -76,4 +72,4 @@ class Meter:
         left = self.total - self.done
         text = f"{self.name}: {size(self.done)} of {size(self.total)} "
         text += f"({100 * self.done / self.total:.0f} %), {size(self.rate)}/s"
-        return text + (f", {_clock(left / self.rate)} left" if self.rate > 0 and left > 0 else "")
+        return text + (f", {spoken(left / self.rate)} left" if self.rate > 0 and left > 0 else "")

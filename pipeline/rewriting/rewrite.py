@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from acula_model.counting import Counted
 from acula_model.teachers import hash_of
 from pipeline.records import Value
 from pipeline.rewriting import REGIMES, Answer, RewriteError, Rewriter, form
@@ -17,7 +18,6 @@ from pipeline.rewriting.cache import Cache, Question, question
 from pipeline.rewriting.prompt import Prompt
 
 Row = Mapping[str, Any]
-_EVERY = 100  # answers between two lines of progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,13 +208,12 @@ def _answers(
         answers = _known(questions, cache)  # that process may have asked
         missing = [q for q in questions if q.key not in answers]
         prompts = [q.prompt.about(q.source) for q in missing]
-        done = 0
-        for done, (index, answer) in enumerate(rewriter.rewrite(prompts), 1):
+        counted = Counted(progress, "rewriting: {} texts answered", len(missing))
+        for index, answer in rewriter.rewrite(prompts):
             file.add(missing[index], answer)
             answers[missing[index].key] = answer
-            if done % _EVERY == 0 or done == len(missing):
-                progress(f"rewriting: {done} of {len(missing)} texts answered")
-    return answers, done
+            counted.add()
+    return answers, counted.done
 
 
 def _known(questions: Sequence[Question], cache: Cache) -> dict[str, Answer]:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from acula_model.counting import Counted
 from pipeline import findings, pool, readers, records
 from pipeline.manifest import Manifest
 from pipeline.records import Recording, Rejected
@@ -139,10 +140,10 @@ def _normalise(
         for key, bucket in plan.items()
         if not all((here.parts / f"{key}.{kind}").exists() for kind in ("tar", "parquet"))
     ]
-    done = 0
+    items_left = sum(len(j[4]) for j in jobs)
+    counted = Counted(progress, f"{here.id}: {{}} recordings normalised", items_left)
     for count in pool.run(parts.make, jobs, workers):
-        done += count
-        progress(f"{here.id}: {done} of {sum(len(j[4]) for j in jobs)} recordings normalised")
+        counted.add(count)
     facts = [f for key in plan for f in pq.read_table(here.parts / f"{key}.parquet").to_pylist()]
     return {f["native_id"]: f for f in facts}, set(plan), len(jobs)
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jinja2 import Environment
 
+from acula_model.counting import Counted
 from pipeline import audit, findings, pool, rewriting
 from pipeline.audit.summary import Auditor, Row, Summary, audit_rows
 from pipeline.manifest import Manifest
@@ -119,11 +120,11 @@ def make(
             for number in range(groups)
         ]
         parts: list[Part] = []
+        rows = pq.read_metadata(here.recordings).num_rows
+        counted = Counted(progress, f"{manifest.id}: {{}} reports rendered and read back", rows)
         for part in pool.run(render_part, jobs, settings.workers):
             parts.append(part)
-            progress(
-                f"{manifest.id}: {sum(p.reports for p in parts)} reports rendered and read back"
-            )
+            counted.add(part.reports)
         parts.sort(key=lambda part: part.number)
         said = rewrite(here.recordings, scratch, parts) if rewrite else {}
         _join(scratch, here.reports, len(parts))

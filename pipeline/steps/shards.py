@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from acula_model import shards as pair_format
+from acula_model.counting import Counted
 from pipeline import pool
 from pipeline.manifest import Manifest
 from pipeline.records import unit_hash
@@ -75,9 +76,10 @@ def write(
             if not (corpus.shards / f"{name}.tar").exists()
         ]
         known = _indexed(corpus.shard_index, corpus.shards)
-        for done, (shard, places) in enumerate(pool.run(write_one, jobs, settings.workers), 1):
+        counted = Counted(progress, "{} shards written", len(jobs))
+        for shard, places in pool.run(write_one, jobs, settings.workers):
             known[shard.relative_to(corpus.shards).as_posix()] = places
-            progress(f"shards: {done} of {len(jobs)} written ({shard.name})")
+            counted.add()
         _clean(corpus.shards, set(plan))
         index = list(_index(corpus.shards, known))
         version = store.write_table(corpus.shard_index, index, INDEX)
