@@ -4,12 +4,14 @@ from typing import Annotated
 
 import typer
 
+from pipeline.explorer import PORT
+
 app = typer.Typer()
 
 
 @app.command()
 def explore(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = PORT,
     open_browser: Annotated[
         bool, typer.Option("--open/--no-open", help="open it in the browser")
     ] = False,

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from urllib.parse import parse_qsl, urlsplit
 
 import dagster as dg
 import pyarrow as pa
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline import definitions
 from pipeline.defs import corpus_checks, outcome, recording_checks
+from pipeline.explorer.query import Query
 from pipeline.steps import layout, overview, store, thumbnails
 
 LARGEST = 60_000  # bytes of one materialisation in the event log
@@ -47,6 +49,12 @@ def test_the_shown_counts_are_those_of_the_tables(tiny_settings, tiny_archive):
     (refused,) = _rows(recordings["quarantine_by_reason"])
     assert (refused["reason"], refused["count"]) == ("empty_file", 1)
     assert "data:image/png;base64," in recordings["histograms"].value
+
+    for metadata in (recordings, pairs):  # an address that the explorer understands
+        told = metadata["explore"].value
+        assert "`acula explore`" in told
+        query = urlsplit(told[told.index("<") + 1 : -1]).query
+        assert Query.parse(dict(parse_qsl(query))).address() == query
 
     table = store.read_table(corpus.table("pairs")).to_pylist()
     by_split = Counter(r["split"] for r in table)

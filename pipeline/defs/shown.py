@@ -6,11 +6,18 @@ from typing import Any
 import dagster as dg
 
 from pipeline.defs.outcome import table
+from pipeline.explorer import PORT
 from pipeline.manifest import Manifest
 from pipeline.steps import layout, store
 
 _PAIR = ["pair_id", "dataset", "recording_id", "person_id", "split", "align", "duration_s"]
 _SOUND = ["full_text", "part", "offset", "size"]
+
+
+def explore(query: str) -> dg.MarkdownMetadataValue:
+    """How to hear and search what the page only counts."""
+    address = f"http://127.0.0.1:{PORT}/{query}"
+    return dg.MetadataValue.md(f"Hear, search and mark them: `acula explore`, then <{address}>")
 
 
 def recordings(here: layout.Dataset) -> Callable[[], dict[str, Any]]:
@@ -36,6 +43,7 @@ def recordings(here: layout.Dataset) -> Callable[[], dict[str, Any]]:
             counts = [{k: r[k] for k in ("reason", "count")} for r in reasons]
             found["quarantine_by_reason"] = table(counts)
             found["not_used"] = dg.MetadataValue.md(thumbnails.refusals(reasons, here.id))
+        found["explore"] = explore(f"?dataset={here.id}")
         return found | {
             name: table(rows)
             for name, rows in {"durations": lengths, "native_rates": rates}.items()
@@ -72,6 +80,7 @@ def pairs(corpus: layout.Corpus, manifests: Mapping[str, Manifest]) -> Callable[
                 "example_pairs": dg.MetadataValue.md(drawn),
                 "trace": dg.MetadataValue.md(f"From a pair to its bytes: {command}"),
             }
+        found["explore"] = explore("?kind=pair")
         found["by_dataset"] = table(overview.sides(known))
         found["classes_by_split"] = table(overview.classes(tasks, manifests), most=120)
         return found
