@@ -139,9 +139,25 @@ def test_every_recording_and_refused_file_has_a_page(made: World, client: TestCl
         sheet = client.get(f"/dataset/{dataset}").text
         number = sum(r["dataset"] == dataset for r in made.rows.values())
         assert f"{number} recordings</a>" in sheet
-    assert client.get("/go?what=" + made.rows[one(made)]["pair_id"]).headers["location"] == path_of(
-        one(made)
-    )
+
+
+def test_a_name_leads_where_the_trace_finds_it(made: World, client: TestClient) -> None:
+    row = made.rows[one(made)]
+
+    def go(what: str) -> Any:
+        return client.get(f"/go?what={quote(what)}")
+
+    for what in (row["pair_id"], row["pair_id"][:10], row["recording_id"], row["member"]):
+        assert go(what).headers["location"] == path_of(one(made))
+    person = go(f"person:{row['person_id']}").headers["location"]
+    assert person == f"/?{urlencode({'person': row['person_id']})}"
+    several = go(f"template:{row['template_version']}").text
+    of_it = [r for r in made.rows.values() if r.get("template_version") == row["template_version"]]
+    assert f"{len(of_it)} recordings" in several and several.count("<li>") == min(200, len(of_it))
+    refused = next(r for r in made.refused if r["dataset"] == "icbhi")
+    assert go(refused["name"]).headers["location"] == path_of(f"icbhi/{refused['name']}")
+    own_file = go("/etc/hostname")
+    assert own_file.status_code == 400 and "sha256" not in own_file.text
 
 
 def test_sounds_are_the_corpus_own_bytes_and_pictures_show_them(

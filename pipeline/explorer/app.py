@@ -23,7 +23,7 @@ from pipeline.explorer.corpus import Corpus
 from pipeline.explorer.query import ORDERS, PAGE, QUALITY, BadQuery, Query, find
 from pipeline.explorer.ranges import ranged
 from pipeline.explorer.reading import KINDS
-from pipeline.lineage import Chain, LineageError, Subject, UnknownId, chain
+from pipeline.lineage import Chain, LineageError, Subject, UnknownId, chain, is_file
 from pipeline.lineage import find as named
 from pipeline.lineage.evidence import Evidence
 from pipeline.records import pair_id
@@ -32,6 +32,7 @@ from pipeline.steps import marks, pages
 
 STATIC = pages.FOLDER / "explorer"
 HOSTS = ["127.0.0.1", "localhost"]
+SEVERAL = 200  # names that a page lists
 NOTE_BYTES = 20_000  # of a mark's form
 _TYPES = {".css": "text/css", ".js": "text/javascript"}
 _HEADERS = {
@@ -128,12 +129,15 @@ class Explorer:
     async def _go(self, request: Request) -> Response:
         """To whatever `acula trace` would find by this name."""
         what = request.query_params.get("what", "").strip()
+        if is_file(what):  # of this computer: none of the explorer's business
+            raise HTTPException(400, "A path is for `acula trace`; here a name in an archive does.")
         subjects = await run_in_threadpool(named, self.corpus.catalog.tables, what)
-        if len(subjects) > 1:
-            return RedirectResponse("/?" + Query().address(q=what), 303)
-        first = subjects[0]
-        name = f"{first.dataset}/{first.name}" if first.kind == "quarantined" else first.name
-        return RedirectResponse(f"/recording/{quote(name)}", 303)
+        if what.startswith("person:"):
+            return RedirectResponse("/?" + Query().address(person=what.partition(":")[2]), 303)
+        names = [f"{s.dataset}/{s.name}" if s.kind == "quarantined" else s.name for s in subjects]
+        if len(names) > 1:
+            return self._page("several.html.j2", what=what, names=names[:SEVERAL], total=len(names))
+        return RedirectResponse(f"/recording/{quote(names[0])}", 303)
 
     async def _audio(self, request: Request) -> Response:
         content = await run_in_threadpool(self._flac, request)

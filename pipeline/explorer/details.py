@@ -121,7 +121,7 @@ def _events(
     try:
         archive = archive_root(catalog.tables, dataset)
         return readers.events(dataset, archive, member, row), ""
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, OSError) as error:
         return [], f"The annotations cannot be read: {error}"
 
 
