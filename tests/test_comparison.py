@@ -295,7 +295,7 @@ def test_the_asset_reports_what_it_found(world: Make, monkeypatch: pytest.Monkey
         assert result.success
         found = {e.check_name: e for e in result.get_asset_check_evaluations()}
         assert {*found} == names and all(e.passed is not leaky for e in found.values())
-        assert all(e.metadata["number"].value == int(leaky) for e in found.values())
+        assert all(e.metadata["found"].value == int(leaky) for e in found.values())
 
 
 def runs_of(own: World, **features: Features) -> list[run_comparison.Run]:

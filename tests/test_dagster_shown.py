@@ -80,7 +80,8 @@ def _number(value):
 
 
 def test_scores_that_leak_and_scores_that_say_nothing_are_counted():
-    facts = {"rows": 9, "leakage_on_clean_splits": ["icbhi/copd"], "bad_on_clean_splits": []}
+    leaking = {"icbhi/copd": {"persons": 2}}
+    facts = {"rows": 9, "leakage_on_clean_splits": leaking, "bad_on_clean_splits": {}}
     leak, bad = corpus_checks.compared(facts)
     assert not leak.passed and leak.metadata["found"].value == 1 and leak.metadata["scores"].value
     assert bad.passed and bad.metadata["found"].value == 0

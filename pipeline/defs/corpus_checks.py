@@ -66,15 +66,8 @@ def compared(facts: Mapping[str, Any]) -> Sequence[dg.AssetCheckResult]:
             metadata={
                 "found": len(facts[name]),
                 "scores": facts["rows"],
-                "where": dg.MetadataValue.json(_first(facts[name])),
+                "where": dg.MetadataValue.json(dict(list(facts[name].items())[:_LISTED])),
             },
         )
         for spec, name in zip(COMPARISON, names, strict=True)
     ]
-
-
-def _first(found: Mapping[str, Any] | Sequence[Any]) -> Any:
-    """So many that the page stays readable; ``found`` beside it is the count of all."""
-    if isinstance(found, Mapping):
-        return dict(list(found.items())[:_LISTED])
-    return list(found)[:_LISTED]
