@@ -1,7 +1,7 @@
 """Small worlds that several test files share: an ICBHI archive written by hand, settings, a run."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,24 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: real recordings are not part of the project")
     return folder
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """The system's Chromium without a window, which talks to nobody by itself."""
+    from playwright.sync_api import sync_playwright
+
+    found = [p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()]
+    if not found:
+        pytest.skip("no Chromium on this computer: install the package `chromium`")
+    flags = [
+        "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
+        "--mute-audio",
+    ]  # fmt: skip
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=found[0], args=flags)
+        yield browser
+        browser.close()
 
 
 def manifest_values(**changes: Any) -> dict[str, Any]:

@@ -1,13 +1,10 @@
 """A small corpus of two datasets with everything that an explorer shows, and its pages."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from starlette.testclient import TestClient
 
 from pipeline import settings as configuration
@@ -69,12 +66,3 @@ def world(root: Path) -> World:
     pairs.join(settings)
     shards.write(settings, known, silent)
     return World(settings)
-
-
-def edit(path: Path, key: str, change: Callable[[dict[str, Any]], object]) -> None:
-    """One row of a parquet table, as somebody with an editor would change it."""
-    table = pq.read_table(path)
-    rows = table.to_pylist()
-    (row,) = [r for r in rows if r["recording_id"] == key]
-    change(row)
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)

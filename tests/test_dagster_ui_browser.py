@@ -25,20 +25,6 @@ run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordi
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    found = [p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()]
-    if not found:
-        pytest.skip("no Chromium on this computer: install the package `chromium`")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=found[0], args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
     """A webserver with an empty history over one small sample dataset."""
     home = tmp_path_factory.mktemp("dagster_home")

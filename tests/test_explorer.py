@@ -13,11 +13,12 @@ from urllib.parse import quote, urlencode
 
 import numpy as np
 import pytest
-from explorer_world import ADDRESS, DATASETS, World, edit, world
+from explorer_world import ADDRESS, DATASETS, World, world
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
+from worlds import edit
 
 from pipeline import cli, readers
 from pipeline import settings as configuration

@@ -36,23 +36,6 @@ def address(made: World) -> Iterator[str]:
         assert server.wait(10) in (0, -signal.SIGINT, 130)
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    found = [p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()]
-    if not found:
-        pytest.skip("no Chromium on this computer: install the package `chromium`")
-    flags = [
-        "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
-        "--autoplay-policy=no-user-gesture-required", "--mute-audio",
-    ]  # fmt: skip
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=found[0], args=flags)
-        yield browser
-        browser.close()
-
-
 def until(view: Any, condition: str) -> None:
     """Wait for a condition; the page's policy forbids the driver's own way, eval."""
     for _ in range(200):

@@ -1,7 +1,5 @@
 """The results page in a browser: sorting, filters, details, maps, and without a script."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,20 +11,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> World:
     here = world(tmp_path_factory.mktemp("data"))
     assert not here.make().skipped
     return here
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    found = [p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()]
-    if not found:
-        pytest.skip("no Chromium on this computer: install the package `chromium`")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=found[0], args=flags)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.browser

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import TinyIcbhi
 from typer.testing import CliRunner
+from worlds import edit
 
 from acula_model import checkpoint
 from pipeline import cli, lineage
@@ -67,15 +67,6 @@ def flip(path: Path, at: int) -> None:
     content = bytearray(path.read_bytes())
     content[at] ^= 0xFF
     path.write_bytes(content)
-
-
-def edit(path: Path, key: str, change: Callable[[dict[str, Any]], object]) -> None:
-    """One cell of a parquet table, as an editor would change it."""
-    table = pq.read_table(path)
-    rows = table.to_pylist()
-    (row,) = [r for r in rows if r["recording_id"] == key]
-    change(row)
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
 
 
 def test_every_link_of_an_untouched_corpus_is_verified(root: Path) -> None:

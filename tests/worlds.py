@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import pool
@@ -88,3 +90,12 @@ def recordings_table(dataset: str, found: Mapping[str, Recording]) -> list[dict[
          "findings": json.dumps(r.findings)}
         for r in found.values()
     ]  # fmt: skip
+
+
+def edit(path: Path, key: str, change: Callable[[dict[str, Any]], object]) -> None:
+    """One row of a parquet table, as somebody with an editor would change it."""
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    (row,) = [r for r in rows if r["recording_id"] == key]
+    change(row)
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
