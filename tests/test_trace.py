@@ -1,8 +1,11 @@
 """Trace: every link holds, one change shows in exactly its link, and names are found both ways."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from worlds import edit
 
 from acula_model import checkpoint
 from pipeline import cli, lineage
-from pipeline.defs import events
+from pipeline.defs import dead_runs, event_log, events
 from pipeline.lineage import training
 from pipeline.lineage.chain import BAD
 from pipeline.lineage.derived import Derived
@@ -286,7 +289,7 @@ def test_the_command(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_dagster_s_events_are_those_that_the_pair_was_made_of(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = store.version_at(layout.Dataset(root, "icbhi").recordings_stamp)
 
@@ -304,21 +307,69 @@ def test_dagster_s_events_are_those_that_the_pair_was_made_of(
     def third() -> dg.MaterializeResult[Any]:
         return dg.MaterializeResult(data_version=dg.DataVersion("earlier"))
 
-    with dg.DagsterInstance.ephemeral() as instance:
-        dg.materialize([first, second, third, other], instance=instance)
-        before = list(events.links(instance, "icbhi", lineage.Tables(root)))
-        dg.materialize([first], instance=instance)  # made again; the shards are of the old one
-        after = list(events.links(instance, "icbhi", lineage.Tables(root)))
-    assert before == after
-    assert [link.facts["asset"] for link in after] == [
-        "shards", "icbhi/recordings", "icbhi/archive",
-    ]  # fmt: skip
-    assert after[1].state == "verified" and after[1].facts["data_version"] == version
-    assert after[0].state == "recorded" and "made again since" in after[0].note
+    shutil.copy(Path(cli.__file__).parents[1] / "dagster.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    tables = lineage.Tables(root)
 
-    monkeypatch.setenv("DAGSTER_HOME", str(root / "nowhere"))
-    chain = events.extended(lineage.trace(root, ONE), "icbhi", lineage.Tables(root))
+    def told() -> list[lineage.Link]:
+        file = event_log.index(tmp_path)
+        assert file is not None
+        with event_log.in_sqlite(file) as log, event_log.in_instance() as other:
+            found = list(events.links(log, "icbhi", tables))
+            assert found == list(events.links(other, "icbhi", tables))
+        return found
+
+    whole = lineage.trace(root, ONE)
+    assert events.extended(whole, "icbhi", tables) == whole  # nothing has been materialised
+    assert not (tmp_path / ".dagster_home").exists()  # and a trace makes no files
+    with dead_runs.instance() as instance:
+        dg.materialize([first, second, third, other], instance=instance)
+        before = told()
+        dg.materialize([first], instance=instance)  # made again; the shards are of the old one
+        after = told()
+        assert before == after
+        assert [link.facts["asset"] for link in after] == [
+            "shards", "icbhi/recordings", "icbhi/archive",
+        ]  # fmt: skip
+        assert after[1].state == "verified" and after[1].facts["data_version"] == version
+        assert after[0].state == "recorded" and "made again since" in after[0].note
+        instance.wipe_assets([dg.AssetKey(["icbhi", "archive"])])
+        *kept, gone = told()
+        assert kept == after[:2] and gone.state == "missing"
+        with instance.event_log_storage.index_connection() as connection:
+            connection.exec_driver_sql("ALTER TABLE asset_keys RENAME wipe_timestamp TO wiped")
+    chain = events.extended(whole, "icbhi", tables)  # of a form unknown here: Dagster is asked
+    assert chain.links[len(whole.links) :] == (*kept, gone)
+    index = event_log.index(tmp_path)
+    assert index and index.is_file()
+    index.write_bytes(b"damaged" * 999)
+    chain = events.extended(whole, "icbhi", tables)
     assert chain.sound and "cannot be read" in chain.link("dagster").note
+    monkeypatch.setenv("DAGSTER_HOME", str(root / "nowhere"))
+    chain = events.extended(lineage.trace(root, ONE), "icbhi", tables)
+    assert chain.sound and "cannot be read" in chain.link("dagster").note
+
+
+def test_a_trace_imports_neither_dagster_nor_pandas(root: Path, tmp_path: Path) -> None:
+    """Each costs as much as all that a trace does, or more."""
+    home = tmp_path / "home"
+    shutil.copytree(
+        Path(cli.__file__).parents[1], home, ignore=lambda _, n: set(n) - {"dagster.yaml"}
+    )
+    code = (
+        "import sys; from pipeline.cli import app\n"
+        "app(['trace', sys.argv[1]], standalone_mode=False)\n"
+        "print(sorted({'dagster', 'pandas', 'torch', 'librosa'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, ONE],
+        env=os.environ | {"ACULA_DATA_ROOT": str(root), "DAGSTER_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout
 
 
 def test_the_names_of_a_checkpoint_are_the_checkpoint_s() -> None:

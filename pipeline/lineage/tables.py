@@ -1,8 +1,10 @@
 """One row of a table at a time: sorted tables are read by row group, never as a whole."""
 
 import json
+from array import array
 from collections.abc import Mapping
 from functools import cached_property, reduce
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -152,13 +154,22 @@ def _matching(
         if not all(_may_hold(about.column(places[k]), v) for k, v in wanted.items()):
             continue
         keys = file.read_row_group(group, list(wanted), use_threads=False)
-        masks = [pc.is_in(keys[k], pa.array(v, keys[k].type)) for k, v in wanted.items()]
+        masks = [pc.is_in(keys[k], _strings(v).cast(keys[k].type)) for k, v in wanted.items()]
         mask = reduce(pc.and_, masks)
         if pc.any(mask).as_py():
             found.append(file.read_row_group(group, columns, use_threads=False).filter(mask))
     if found:
         return pa.concat_tables(found)
     return file.schema_arrow.empty_table().select(columns or names)
+
+
+def _strings(values: list[str]) -> pa.StringArray:
+    """As ``pa.array(values)``, which would import pandas: half of the time of a trace."""
+    encoded = [v.encode() for v in values]
+    ends = array("i", accumulate(map(len, encoded), initial=0))
+    return pa.StringArray.from_buffers(
+        len(values), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))
+    )
 
 
 def _may_hold(column: Any, values: list[str]) -> bool:
