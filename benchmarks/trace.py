@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.records import pair_id
-from pipeline.steps import layout, pairs, recordings, report_table, shards, store, subjects
+from pipeline.steps import layout, pairs, persons, recordings, report_table, shards, store
 
 DATASET = "circor"
 _FILL: dict[pa.DataType, Any] = {
@@ -56,7 +56,7 @@ def make(root: Path, count: int) -> None:
     for path, schema, ordered in (
         (here.recordings, recordings.SCHEMA, rows),
         (here.reports, report_table.SCHEMA, rows),
-        (corpus.table("subjects"), subjects.SUBJECTS, rows),
+        (corpus.table("subjects"), persons.SCHEMA, rows),
         (corpus.table("pairs"), pairs.SCHEMA, by_pair),
         (corpus.shard_index, shards.INDEX, sorted(rows, key=lambda r: r["shard"])),
     ):

@@ -20,12 +20,12 @@ from pipeline.steps import (
     label_leak,
     layout,
     pairs,
+    persons,
     recordings,
     results_file,
     score_files,
     shortcuts,
     store,
-    subjects,
     task_rows,
 )
 from pipeline.steps.results_schema import Results, Row
@@ -119,7 +119,7 @@ class World:
             )
         written = [
             store.write_table(corpus.dataset("icbhi").recordings, table, recordings.SCHEMA),
-            store.write_table(corpus.table("subjects"), people, subjects.SUBJECTS),
+            store.write_table(corpus.table("subjects"), people, persons.SCHEMA),
             store.write_table(corpus.table("pairs"), texts, pairs.SCHEMA),
             store.write_table(corpus.table("task_rows"), self.rows, task_rows.SCHEMA),
             store.write_table(corpus.table("task_notes"), [], task_rows.NOTES_SCHEMA),

@@ -12,17 +12,17 @@ from pipeline.steps import (
     columns,
     layout,
     pairs,
+    persons,
     recordings,
     report_table,
     shards,
     store,
-    subjects,
     task_rows,
 )  # fmt: skip
 
 SCHEMAS = {
     "recordings": recordings.SCHEMA, "quarantine": recordings.QUARANTINE,
-    "reports": report_table.SCHEMA, "subjects": subjects.SUBJECTS, "task_rows": task_rows.SCHEMA,
+    "reports": report_table.SCHEMA, "subjects": persons.SCHEMA, "task_rows": task_rows.SCHEMA,
     "task_notes": task_rows.NOTES_SCHEMA, "pairs": pairs.SCHEMA, "shards": shards.INDEX,
 }  # fmt: skip
 

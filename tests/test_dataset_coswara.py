@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import worlds
+from plain_persons import tasks_of
 from worlds import SHARED, archive_of, bad_sound, digest, needs, recordings_table, write_small
 
 from pipeline.findings import resolve
@@ -18,7 +19,6 @@ from pipeline.manifest import FOLDER, load
 from pipeline.readers import coswara as reader
 from pipeline.records import Recording
 from pipeline.samples import coswara as sample
-from pipeline.steps import subjects, task_rows
 
 MANIFEST = load(FOLDER / "coswara.yaml")
 REAL = SHARED / "real" / "coswara"
@@ -113,7 +113,7 @@ def test_sound_of_the_sample(archive: Path):
 
 def test_both_classes_are_on_every_side(archive: Path):
     table = recordings_table("coswara", rows(archive)[0])
-    tasks = task_rows.build(table, subjects.group(table), {"coswara": MANIFEST}).rows
+    tasks = tasks_of(table, {"coswara": MANIFEST}).rows
     seen = {(r["task"], r["fold"], r["label"]) for r in tasks}
     # Of the smokers few were asked; a tenth of the sample need not have one on every side.
     assert len({s for s in seen if s[0] != "coswara/smoker_asked"}) == 2 * 3 * 2
@@ -324,7 +324,7 @@ def test_every_code_of_the_real_table_has_a_word(whole: dict[str, Recording]):
 @pytest.mark.parametrize(("task", "unreadable"), [("sex", 1), ("smoker", 0)])
 def test_tasks_select_what_was_published(whole: dict[str, Recording], task: str, unreadable: int):
     table = recordings_table("coswara", whole)
-    tasks = task_rows.build(table, subjects.group(table), {"coswara": MANIFEST}).rows
+    tasks = tasks_of(table, {"coswara": MANIFEST}).rows
     ours = {r["case_id"].partition("/")[2]: r["label"] for r in tasks
             if (r["task"], r["variant"]) == (f"coswara/{task}", "subject_clean")}  # fmt: skip
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import worlds
+from plain_persons import tasks_of
 from worlds import SHARED, archive_of, bad_sound, digest, needs, recordings_table, write_small
 
 from pipeline.findings import UnknownCode, resolve
@@ -16,7 +17,6 @@ from pipeline.manifest import FOLDER, load
 from pipeline.readers import hflung as reader
 from pipeline.records import Recording, Value
 from pipeline.samples import hflung as sample
-from pipeline.steps import subjects, task_rows
 from pipeline.steps.reports import render
 
 MANIFEST = load(FOLDER / "hflung.yaml")
@@ -93,7 +93,7 @@ def test_a_date_is_one_proxy_whatever_the_prefix_and_on_one_side(archive: Path):
 def test_both_classes_are_on_every_side(archive: Path):
     found, _ = rows(archive)
     table = recordings_table("hflung", found)
-    tasks = task_rows.build(table, subjects.group(table), {"hflung": MANIFEST}).rows
+    tasks = tasks_of(table, {"hflung": MANIFEST}).rows
     seen = {(r["fold"], r["label"]) for r in tasks if r["variant"] == "subject_clean"}
     assert seen == {(fold, label) for fold in ("train", "val", "test") for label in (0, 1)}
 

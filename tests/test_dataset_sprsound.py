@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import soundfile
 import worlds
+from plain_persons import people_of, tasks_of
 from worlds import SHARED, archive_of, digest, needs, recordings_table, write_small
 
 from pipeline.findings import UnknownCode, resolve
@@ -17,7 +18,7 @@ from pipeline.manifest import FOLDER, load
 from pipeline.readers import sprsound as reader
 from pipeline.records import Recording, Value
 from pipeline.samples import sprsound as sample
-from pipeline.steps import audio, subjects, task_rows
+from pipeline.steps import audio
 from pipeline.steps.reports import render
 
 MANIFEST = load(FOLDER / "sprsound.yaml")
@@ -102,11 +103,10 @@ def test_files_without_a_patient_belong_to_nobody_and_to_no_side(archive: Path):
 def test_both_classes_are_on_every_side_and_intra_patients_are_in_train(archive: Path):
     found, _ = rows(archive)
     table = recordings_table("sprsound", found)
-    people = subjects.group(table)
-    tasks = task_rows.build(table, people, {"sprsound": MANIFEST}).rows
+    tasks = tasks_of(table, {"sprsound": MANIFEST}).rows
     seen = {(r["fold"], r["label"]) for r in tasks if r["variant"] == "subject_clean"}
     assert seen == {(fold, label) for fold in ("train", "val", "test") for label in (0, 1)}
-    split = {p["recording_id"]: p["split"] for p in people}
+    split = {p["recording_id"]: p["split"] for p in people_of(table)}
     intra = {
         r.native_id for r in found.values() if "intra_test_json" in r.row["annotation_file"]
     }  # fmt: skip

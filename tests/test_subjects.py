@@ -8,9 +8,10 @@ from typing import Any
 from conftest import manifest_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_persons import people_of, plainly, tasks_of
 
 from pipeline.manifest import Manifest
-from pipeline.steps import subjects, task_rows
+from pipeline.steps import persons
 
 Row = dict[str, Any]
 FOLDS = ("train", "val", "test")
@@ -106,7 +107,8 @@ def by_person(found: Iterable[Row]) -> dict[str, set[str]]:
 @settings(max_examples=300, deadline=None)
 @given(rows=worlds(), order=st.randoms(use_true_random=False))
 def test_invariants(rows: list[Row], order: Any) -> None:
-    found = subjects.group(rows)
+    found = people_of(rows)
+    assert found == plainly(rows)
     assert sorted(s["recording_id"] for s in found) == sorted(r["recording_id"] for r in rows)
     assert {frozenset(own) for own in by_person(found).values()} == components(rows)
     split = {s["recording_id"]: s["split"] for s in found}
@@ -129,7 +131,7 @@ def test_invariants(rows: list[Row], order: Any) -> None:
         if len(sides) == 1 and own != {"train"}:
             assert own == sides or (sides == {"train"} and own == {"val"})
 
-    tasks = task_rows.build(rows, found, MANIFESTS).rows
+    tasks = tasks_of(rows, MANIFESTS).rows
     sides_of: dict[tuple[str, str], set[str]] = defaultdict(set)
     labelled = {r["recording_id"]: json.loads(r["findings"]).get("murmur") for r in rows}
     published = {r["recording_id"]: r["official_split"] for r in rows}
@@ -149,8 +151,8 @@ def test_invariants(rows: list[Row], order: Any) -> None:
 
     shuffled = list(rows)
     order.shuffle(shuffled)
-    assert subjects.group(shuffled) == found
-    assert task_rows.build(shuffled, found, MANIFESTS).rows == tasks
+    assert people_of(shuffled) == found
+    assert tasks_of(shuffled, MANIFESTS).rows == tasks
 
 
 @settings(max_examples=100, deadline=None)
@@ -158,21 +160,21 @@ def test_invariants(rows: list[Row], order: Any) -> None:
 def test_another_dataset_moves_nobody_unless_sound_is_shared(
     rows: list[Row], more: list[Row]
 ) -> None:
-    alone = subjects.group(rows)
-    together = [s for s in subjects.group(rows + more) if s["dataset"] != "c"]
+    alone = people_of(rows)
+    together = [s for s in people_of(rows + more) if s["dataset"] != "c"]
     assert together == alone
 
 
 def test_a_new_recording_of_a_person_moves_nobody() -> None:
     rows = [recording("a", n, person=str(n)) for n in range(50)]
     more = [recording("a", 100 + n, person=str(n)) for n in range(50)]
-    new = {s["recording_id"]: s["split"] for s in subjects.group(rows + more)}
-    assert {s["recording_id"]: s["split"] for s in subjects.group(rows)}.items() <= new.items()
+    new = {s["recording_id"]: s["split"] for s in people_of(rows + more)}
+    assert {s["recording_id"]: s["split"] for s in people_of(rows)}.items() <= new.items()
 
 
 def split_of(*rows: Row) -> dict[str, tuple[str, str]]:
     """Recording -> (person, split)."""
-    found = subjects.group(rows)
+    found = people_of(rows)
     return {s["recording_id"]: (s["person_id"], s["split"]) for s in found}
 
 
@@ -183,10 +185,10 @@ def test_a_person_on_two_official_sides_goes_to_train_and_is_still_held_out() ->
         recording("a", n, person="156", official_split=side, findings=murmur)
         for n, side in enumerate(("train", "test", "test"))
     ]
-    found = subjects.group(rows)
+    found = people_of(rows)
     assert {s["split"] for s in found} == {"train"}
     assert {s["split_rule"] for s in found} == {"official splits disagree (test, train): train"}
-    theirs = [r for r in task_rows.build(rows, found, MANIFESTS).rows if r["task"] == "a/theirs"]
+    theirs = [r for r in tasks_of(rows, MANIFESTS).rows if r["task"] == "a/theirs"]
     folds = {v: [r["fold"] for r in theirs if r["variant"] == v] for v in VARIANTS}
     assert folds == {"as_published": ["train", "test", "test"], "subject_clean": ["train"] * 3}
 
@@ -221,14 +223,14 @@ def test_equal_sound_links_across_datasets_and_takes_the_stronger_side() -> None
 def test_nobody_knows_whose_they_are_so_they_stay_in_train() -> None:
     """SPRSound 2024/25 has recordings without an id, some on its own test side."""
     rows = [recording("a", n, official_split="test", proxy="monday") for n in range(40)]
-    found = subjects.group([*rows, recording("a", 99, person="1")])
+    found = people_of([*rows, recording("a", 99, person="1")])
     anonymous = [s for s in found if s["recording_id"] != "a/r99"]
     assert {s["split"] for s in anonymous} == {"train"}
     assert len({s["person_id"] for s in anonymous}) == 40  # a date links nothing where ids exist
 
 
 def test_identity_says_how_strong_it_is() -> None:
-    found = subjects.group(
+    found = people_of(
         [
             recording("a", 1, person="1"), recording("b", 1, proxy="monday"),
             recording("b", 2, proxy="monday"), recording("c", 1),
@@ -243,15 +245,15 @@ def test_identity_says_how_strong_it_is() -> None:
 
 
 def test_shares_of_persons_are_as_stated() -> None:
-    free = subjects.group([recording("a", n, person=str(n)) for n in range(4000)])
+    free = people_of([recording("a", n, person=str(n)) for n in range(4000)])
     share = {f: sum(s["split"] == f for s in free) / 4000 for f in FOLDS}
-    assert abs(share["val"] - subjects.VAL_SHARE) < 0.03
-    assert abs(share["test"] - subjects.TEST_SHARE) < 0.03
+    assert abs(share["val"] - persons.VAL_SHARE) < 0.03
+    assert abs(share["test"] - persons.TEST_SHARE) < 0.03
     rows = [recording("a", n, person=str(n), official_split="train") for n in range(4000)]
-    cut = subjects.group(rows)
-    assert abs(sum(s["split"] == "val" for s in cut) / 4000 - subjects.VAL_SHARE) < 0.03
+    cut = people_of(rows)
+    assert abs(sum(s["split"] == "val" for s in cut) / 4000 - persons.VAL_SHARE) < 0.03
     assert not any(s["split"] == "test" for s in cut)
-    kept = subjects.group([*rows, recording("a", 9999, person="x", official_split="val")])
+    kept = people_of([*rows, recording("a", 9999, person="x", official_split="val")])
     assert sum(s["split"] == "val" for s in kept) == 1  # this publisher has a validation side
 
 
@@ -278,6 +280,6 @@ def test_a_task_takes_only_its_codes_and_where_it_applies() -> None:
         {"murmur": "P"}, {"site": "AV"},
     ]  # fmt: skip
     rows = [recording("a", n, person="1", findings=json.dumps(f)) for n, f in enumerate(said)]
-    found = task_rows.build(rows, subjects.group(rows), {"a": where}).rows
+    found = tasks_of(rows, {"a": where}).rows
     labels = [f"{r['task']} {r['recording_id']} {r['label']:g}" for r in found]
     assert labels == ["a/c a/r0 0", "a/c a/r3 1", "a/m a/r0 1", "a/m a/r1 0"]

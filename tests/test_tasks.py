@@ -14,6 +14,7 @@ from conftest import manifest_values
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
+from plain_persons import Tasks, tasks_of
 from publishers import publisher
 
 from acula_model.evaluation import task as evaluation
@@ -101,7 +102,7 @@ def some_rows(draw: st.DrawFn) -> list[Row]:
             recording(
                 number, person, {k: v for k, v in said.items() if v is not None},
                 linked=draw(st.lists(st.sampled_from(["P1", "gone"]), max_size=1)),
-                official_split=maybe([*FOLDS]), audio_sha256=draw(st.integers(0, 20)),
+                official_split=maybe([*FOLDS]), audio_sha256=str(draw(st.integers(0, 20))),
             )
         )  # fmt: skip
     return rows
@@ -121,15 +122,15 @@ def lists(draw: st.DrawFn) -> dict[str, published.Lists]:
     return listed(*(draw(st.lists(k, min_size=n, max_size=n)) for k in kinds))
 
 
-def build(rows: list[Row], at_hand: dict[str, published.Lists] | None = None) -> task_rows.Built:
-    return task_rows.build(rows, subjects.group(rows), {"a": MANIFEST}, at_hand)
+def build(rows: list[Row], at_hand: dict[str, published.Lists] | None = None) -> Tasks:
+    return tasks_of(rows, {"a": MANIFEST}, at_hand)
 
 
 def of(found: list[Row], task: str, variant: str = task_rows.CLEAN) -> list[Row]:
     return [r for r in found if (r["task"], r["variant"]) == (f"a/{task}", variant)]
 
 
-def counts(built: task_rows.Built, task: str, variant: str = task_rows.CLEAN) -> dict[str, int]:
+def counts(built: Tasks, task: str, variant: str = task_rows.CLEAN) -> dict[str, int]:
     return {n["note"]: n["count"] for n in of(built.notes, task, variant)}
 
 
@@ -420,7 +421,7 @@ def test_the_sample_of_a_probed_dataset_carries_its_tasks(
     found, _ = worlds.rows(readers.reader(dataset).read, tmp_path)
     table = worlds.recordings_table(dataset, found)
     manifest = load_all()[dataset]
-    built = task_rows.build(table, subjects.group(table), {dataset: manifest})
+    built = tasks_of(table, {dataset: manifest})
     for name, task in manifest.tasks.items():
         persons: dict[tuple[str, float], set[str]] = defaultdict(set)
         for row in built.rows:

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import real_metadata
 import worlds
+from plain_persons import Tasks, tasks_of
 from worlds import SHARED, needs, recordings_table
 
 from pipeline import readers
 from pipeline import settings as configuration
 from pipeline.manifest import load_all
-from pipeline.steps import published, subjects, task_rows
+from pipeline.steps import published
 from pipeline.tasks import ListedSplit
 
 LISTS = SHARED / "reference" / "opera_splits"
@@ -88,11 +89,11 @@ ARCHIVES: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], task_rows.Built]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tasks]:
     """Task rows of a dataset's real names and metadata, with the lists from a mirror; made once."""
-    made: dict[str, task_rows.Built] = {}
+    made: dict[str, Tasks] = {}
 
-    def build(dataset: str) -> task_rows.Built:
+    def build(dataset: str) -> Tasks:
         if dataset not in made:
             root = tmp_path_factory.mktemp(dataset)
             (root / "mirror").mkdir()
@@ -110,17 +111,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], task_rows
             )  # fmt: skip
             lists = published.at_hand(manifests.values(), at)
             assert not lists[dataset].missing
-            made[dataset] = task_rows.build(table, subjects.group(table), manifests, lists)
+            made[dataset] = tasks_of(table, manifests, lists)
         return made[dataset]
 
     return build
 
 
-def chosen(built: task_rows.Built, task: str, variant: str) -> list[Row]:
+def chosen(built: Tasks, task: str, variant: str) -> list[Row]:
     return [r for r in built.rows if (r["task"], r["variant"]) == (task, variant)]
 
 
-def left_out(built: task_rows.Built, task: str, variant: str) -> dict[str, int]:
+def left_out(built: Tasks, task: str, variant: str) -> dict[str, int]:
     return {
         n["note"]: n["count"] for n in built.notes if (n["task"], n["variant"]) == (task, variant)
     }
@@ -160,7 +161,7 @@ UNLISTED = {
 
 @pytest.mark.parametrize(("task", "variant"), list(KNOWN))
 def test_counts_are_the_published_ones(
-    built: Callable[[str], task_rows.Built], task: str, variant: str
+    built: Callable[[str], Tasks], task: str, variant: str
 ) -> None:
     here = built(task.split("/")[0])
     count = Counter((r["fold"], r["label"]) for r in chosen(here, task, variant))
@@ -179,7 +180,7 @@ def shared(rows: list[Row]) -> tuple[set[str], int, int]:
 
 
 def test_persons_on_both_sides_are_those_that_are_known(
-    built: Callable[[str], task_rows.Built],
+    built: Callable[[str], Tasks],
 ) -> None:
     both, theirs, persons = shared(chosen(built("kauh"), "kauh/obstructive", "as_published"))
     assert (len(both), theirs, persons) == (49, 63, 78)
@@ -214,7 +215,7 @@ def test_kauhs_shipped_split_is_cut_where_its_loader_does_not_merge_sides() -> N
 
 
 def test_coughvids_likely_same_persons_are_rows_of_the_test_side(
-    built: Callable[[str], task_rows.Built],
+    built: Callable[[str], Tasks],
 ) -> None:
     """By place, age and sex; three more than without the Ogg files, whose names were cut."""
     ogg = {

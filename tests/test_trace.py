@@ -30,6 +30,7 @@ from pipeline.steps import (
     archive,
     layout,
     pairs,
+    persons,
     recordings,
     report_table,
     reports,
@@ -162,7 +163,7 @@ def test_one_letter_of_a_template(
 
 def test_one_split_rule(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {c.subject: c for c in lineage.every(lineage.Tables(root), "icbhi")}
-    monkeypatch.setattr(subjects, "VAL_SHARE", 1.0)
+    monkeypatch.setattr(persons, "VAL_SHARE", 1.0)
     moved = 0
     for chain in lineage.every(lineage.Tables(root), "icbhi", Derived()):
         official = before[chain.subject].link("split").facts

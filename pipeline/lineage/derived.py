@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from acula_model.teachers import hash_of
 from pipeline import readers
 from pipeline.fetch import sums
@@ -16,7 +18,7 @@ from pipeline.manifest import Manifest
 from pipeline.records import Recording, Rejected
 from pipeline.rewriting import RewriteError, answers_in, rewrite
 from pipeline.rewriting.cache import Cache
-from pipeline.steps import acquire, layout, pairs, recordings, reports, subjects
+from pipeline.steps import acquire, layout, pairs, persons, recordings, reports, store
 from pipeline.steps.report_table import REGIMES
 
 Verdict = tuple[State, str]
@@ -106,10 +108,9 @@ def _persons(tables: Tables) -> dict[str, Row]:
     if not stamp:
         raise LineageError("what `subjects` was made of is not recorded: materialise it again")
     made_of = stamp["inputs"]["recordings"]
-    rows: list[Row] = []
-    for dataset in made_of:
-        rows += tables.rows("recordings", dataset, columns=subjects.COLUMNS)
-    return {s["recording_id"]: s for s in subjects.group(rows)}
+    paths = [tables.sure("recordings", dataset) for dataset in made_of]
+    rows = pa.concat_tables([store.read_table(p, persons.COLUMNS) for p in paths])
+    return {s["recording_id"]: s for s in persons.group(rows).to_pylist()}
 
 
 def _held_out(tables: Tables) -> frozenset[str]:

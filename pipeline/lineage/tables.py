@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.lineage.chain import LineageError
 from pipeline.manifest import Manifest, load_all
-from pipeline.steps import layout, pairs, recordings, report_table, shards, subjects, task_rows
+from pipeline.steps import layout, pairs, persons, recordings, report_table, shards, task_rows
 
 pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 Row = dict[str, Any]
@@ -22,7 +22,7 @@ _SCHEMAS: dict[str, pa.Schema] = {
     "recordings": recordings.SCHEMA,
     "quarantine": recordings.QUARANTINE,
     "reports": report_table.SCHEMA,
-    "subjects": subjects.SUBJECTS,
+    "subjects": persons.SCHEMA,
     "task_rows": task_rows.SCHEMA,
     "pairs": pairs.SCHEMA,
     "shards": shards.INDEX,

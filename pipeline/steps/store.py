@@ -1,6 +1,7 @@
 """Files that are either finished or absent, tables, and the stamp by which a step skips itself."""
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -96,9 +97,12 @@ def write_json(path: Path, value: Any) -> None:
 ROWS_PER_GROUP = 4096
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
+def write_table(path: Path, rows: pa.Table | Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
     """Write rows as parquet, all or nothing; returns a hash of the logical content."""
-    table = pa.Table.from_pylist(list(rows), schema=schema)
+    table: Any = rows
+    if not isinstance(rows, pa.Table):
+        table = pa.Table.from_pylist(list(rows), schema=schema)
+    table = table.select(schema.names).cast(schema)
     with finished(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_PER_GROUP)
     return table_version(table)
@@ -106,13 +110,25 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema
 
 def table_version(table: pa.Table) -> str:
     """Hash of column names, types and values (not of file bytes)."""
-    hasher = hashlib.sha256(table.schema.remove_metadata().serialize().to_pybytes())
-    sink = pa.BufferOutputStream()
+    hasher = _Hasher(hashlib.sha256(table.schema.remove_metadata().serialize().to_pybytes()))
     table = table.replace_schema_metadata(None).combine_chunks()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    with pa.ipc.new_stream(pa.PythonFile(hasher, "w"), table.schema) as writer:
         writer.write_table(table)
-    hasher.update(sink.getvalue())
-    return hasher.hexdigest()[:16]
+    return hasher.digest.hexdigest()[:16]
+
+
+class _Hasher(io.RawIOBase):
+    """A file that keeps a hash of what is written."""
+
+    def __init__(self, digest: "hashlib._Hash") -> None:
+        self.digest = digest
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return len(data)
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -121,12 +137,27 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     Raises:
         FileNotFoundError: The step that makes it has not run; says which command does.
     """
+    # Several threads are no faster here, and leave a quarter more memory behind.
+    return pq.read_table(_there(path), columns=columns, use_threads=False, pre_buffer=False)
+
+
+def read_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Read one parquet file piece by piece, a few thousand rows each.
+
+    Raises:
+        FileNotFoundError: As ``read_table``.
+    """
+    with pq.ParquetFile(_there(path), pre_buffer=False) as file:
+        yield from file.iter_batches(ROWS_PER_GROUP, columns=columns, use_threads=False)
+
+
+def _there(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: run `dagster asset materialize --select '*train_alignment'` "
             "first, or materialise everything upstream in the Dagster UI"
         )
-    return pq.read_table(path, columns=columns)
+    return path
 
 
 def cached(

@@ -1,67 +1,21 @@
-"""all recordings -> person groups and one split per person; then the rows of every probe task.
+"""all recordings -> persons and splits; then the rows of every probe task.
 
 The only place that decides who is who and who is on which side (design: keys and splits).
 """
 
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 
 from pipeline import tasks
 from pipeline.manifest import Manifest, load_all
-from pipeline.records import unit_hash
 from pipeline.settings import Settings
-from pipeline.steps import layout, published, store, task_rows
+from pipeline.steps import layout, persons, published, store, task_rows
 
-# Shares of persons; validation is also cut from official train where a publisher has none.
-VAL_SHARE, TEST_SHARE = 0.15, 0.25
-
-SUBJECTS = pa.schema(
-    [
-        pa.field("recording_id", pa.string()),
-        pa.field("dataset", pa.string()),
-        pa.field("case_id", pa.string()),
-        pa.field("person_id", pa.string()),
-        pa.field("identity", pa.string()),  # id | proxy | none: how strong the grouping is
-        pa.field("links", pa.list_(pa.string())),  # what tied the group together
-        pa.field("split", pa.string()),
-        pa.field("split_rule", pa.string()),
-    ]
-)
-COLUMNS = [
-    "recording_id",
-    "dataset",
-    "native_id",
-    "case_id",
-    "person",
-    "linked",
-    "proxy",
-    "official_split",
-    "audio_sha256",
-    "findings",
-]
-Row = Mapping[str, Any]
-
-
-class _Groups:
-    """Union-find over strings; a group is called by its smallest member."""
-
-    def __init__(self) -> None:
-        self._parent: dict[str, str] = {}
-
-    def find(self, node: str) -> str:
-        self._parent.setdefault(node, node)
-        while self._parent[node] != node:
-            self._parent[node] = self._parent[self._parent[node]]
-            node = self._parent[node]
-        return node
-
-    def join(self, one: str, other: str) -> None:
-        low, high = sorted((self.find(one), self.find(other)))
-        self._parent[high] = low
+pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 
 
 def decide(settings: Settings, manifests: Mapping[str, Manifest]) -> store.Outcome:
@@ -83,24 +37,24 @@ def decide(settings: Settings, manifests: Mapping[str, Manifest]) -> store.Outco
         # Variants stand in the notes of datasets that are not part of the run, too.
         "tasks": {d: store.digest(m.model_dump()["tasks"]) for d, m in sorted(known.items())},
         "lists": {d: [sorted(own.values), own.missing] for d, own in lists.items()},
-        "code": store.code_version(published, task_rows, tasks, sys.modules[__name__]),
+        "code": store.code_version(published, persons, task_rows, tasks, sys.modules[__name__]),
     }
     outputs = [corpus.table(n) for n in ("subjects", "task_rows", "task_notes")]
 
     def work() -> tuple[str, dict[str, Any]]:
-        recordings: list[dict[str, Any]] = []
-        for dataset in chosen:
-            path = corpus.dataset(dataset).recordings
-            recordings += store.read_table(path, COLUMNS).to_pylist()
-        subjects = group(recordings)
-        built = task_rows.build(recordings, subjects, chosen, lists)
+        tables = {d: corpus.dataset(d).recordings for d in chosen}
+        subjects = persons.group(
+            pa.concat_tables([store.read_table(t, persons.COLUMNS) for t in tables.values()])
+        )
+        versions = [store.write_table(outputs[0], subjects, persons.SCHEMA)]
+        built = task_rows.Built(task_rows.SCHEMA.empty_table(), [])
+        for dataset, manifest in sorted(chosen.items()):
+            own = store.read_batches(tables[dataset], task_rows.COLUMNS)
+            built += task_rows.build(manifest, own, subjects, lists[dataset])
         for dataset in sorted(known.keys() - chosen.keys()):
             built.notes.extend(task_rows.absent(known[dataset], _why_absent(known[dataset])))
-        versions = [
-            store.write_table(outputs[0], subjects, SUBJECTS),
-            store.write_table(outputs[1], built.rows, task_rows.SCHEMA),
-            store.write_table(outputs[2], built.notes, task_rows.NOTES_SCHEMA),
-        ]
+        versions.append(store.write_table(outputs[1], built.rows, task_rows.SCHEMA))
+        versions.append(store.write_table(outputs[2], built.notes, task_rows.NOTES_SCHEMA))
         return store.digest(versions), _facts(subjects, built, chosen)
 
     return store.cached(corpus.stamp("subjects"), inputs, outputs, work)
@@ -112,116 +66,23 @@ def _why_absent(manifest: Manifest) -> str:
     return f"{manifest.id} is not part of this run: add it to ACULA_DATASETS"
 
 
-def group(recordings: Iterable[Row]) -> list[dict[str, Any]]:
-    """Person and split of each recording.
-
-    A person is the union over native ids, linked ids, stated proxies and equal decoded audio.
-    Their split is the official one where it is unambiguous, train where it is not, and a hash
-    of the person's id where there is none. Recordings without an id in a dataset that has ids
-    stay in train: whose they are, nobody knows.
-    """
-    rows = list(recordings)
-    has_ids = {r["dataset"] for r in rows if r["person"]}
-    groups, node_of, links = _link(rows, has_ids)
-    members: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        members[groups.find(node_of[row["recording_id"]])].append(row)
-    publishes_val = {r["dataset"] for r in rows if r["official_split"] == "val"}
-    subjects: list[dict[str, Any]] = []
-    for person, own in members.items():
-        anonymous = any(not r["person"] and r["dataset"] in has_ids for r in own)
-        split, rule = _split(person, own, anonymous, publishes_val)
-        identity = (
-            "id"
-            if any(r["person"] for r in own)
-            else "proxy"
-            if any(r["proxy"] for r in own)
-            else "none"
-        )
-        tied = sorted({why for r in own for why in links[r["recording_id"]]})
-        subjects += [
-            {
-                "recording_id": r["recording_id"],
-                "dataset": r["dataset"],
-                "case_id": f"{r['dataset']}/{r['case_id']}",
-                "person_id": person,
-                "identity": identity,
-                "links": tied,
-                "split": split,
-                "split_rule": rule,
-            }
-            for r in own
-        ]
-    return sorted(subjects, key=lambda s: s["recording_id"])
-
-
-def _link(
-    rows: list[Row], has_ids: set[str]
-) -> tuple[_Groups, dict[str, str], dict[str, set[str]]]:
-    groups = _Groups()
-    node_of: dict[str, str] = {}
-    links: dict[str, set[str]] = defaultdict(set)
-    first_heard: dict[str, str] = {}
-    for row in rows:
-        dataset, key = row["dataset"], row["recording_id"]
-        if row["person"]:
-            node = f"{dataset}/{row['person']}"
-            links[key].add("native id")
-        elif row["proxy"] and dataset not in has_ids:
-            node = f"{dataset}/~{row['proxy']}"
-            links[key].add("proxy")
-        else:
-            node = f"{dataset}/:{row['native_id']}"
-        node_of[key] = groups.find(node) and node
-        for other in row["linked"] or ():
-            groups.join(node, f"{dataset}/{other}")
-            links[key].add("linked id")
-        sound = row["audio_sha256"]
-        if sound in first_heard:
-            groups.join(node, node_of[first_heard[sound]])
-            if node != node_of[first_heard[sound]]:
-                links[key].add("equal audio")
-        else:
-            first_heard[sound] = key
-    return groups, node_of, links
-
-
-def _split(
-    person: str, own: list[Row], anonymous: bool, publishes_val: set[str]
-) -> tuple[str, str]:
-    if anonymous:
-        return "train", "no person id in a dataset that has ids: never leaves train"
-    official = {r["official_split"] for r in own if r["official_split"]}
-    if len(official) > 1:
-        return "train", f"official splits disagree ({', '.join(sorted(official))}): train"
-    chance = unit_hash(f"split:{person}")
-    if official == {"train"} and not any(r["dataset"] in publishes_val for r in own):
-        if chance < VAL_SHARE:
-            return "val", "validation cut from official train by hash"
-        return "train", "official"
-    if official:
-        return official.pop(), "official"
-    if chance < VAL_SHARE:
-        return "val", "hash of the person id"
-    return ("test" if chance < VAL_SHARE + TEST_SHARE else "train"), "hash of the person id"
-
-
 def _facts(
-    subjects: list[dict[str, Any]], built: task_rows.Built, manifests: Mapping[str, Manifest]
+    subjects: pa.Table, built: task_rows.Built, manifests: Mapping[str, Manifest]
 ) -> dict[str, Any]:
-    split_of = {s["person_id"]: s["split"] for s in subjects}
+    people = subjects.group_by(["person_id", "split"]).aggregate([])
+    count = people["split"].to_pylist().count
     sizes: dict[str, dict[str, int]] = {}
-    sides: dict[str, dict[bool, set[str]]] = {}
-    for row in built.rows:
-        dataset, name = row["task"].split("/")
+    shared: dict[str, int] = {}
+    for task, variant, _ in _counted(built.rows, "task", "variant"):
+        dataset, name = task.split("/")
         classes = list(manifests[dataset].tasks[name].codes)
-        key = f"{row['task']} {row['variant']}"
-        kind = f"_{classes[int(row['label'])]}" if classes else ""
-        cell = sizes.setdefault(key, {})
-        cell[f"{row['fold']}{kind}"] = cell.get(f"{row['fold']}{kind}", 0) + 1
-        if row["fold"] != "each":
-            tested = row["fold"] == "test"
-            sides.setdefault(key, {True: set(), False: set()})[tested].add(row["person_id"])
+        own = built.rows.filter((pc.field("task") == task) & (pc.field("variant") == variant))
+        cell = sizes.setdefault(f"{task} {variant}", {})
+        for fold, label, number in _counted(own, "fold", "label"):
+            key = f"{fold}_{classes[int(label)]}" if classes else fold
+            cell[key] = cell.get(key, 0) + number
+        if number := _shared(own):
+            shared[f"{task} {variant}"] = number
     notes: dict[str, dict[str, int]] = {}
     not_run: list[str] = []
     for note in built.notes:
@@ -230,15 +91,26 @@ def _facts(
             not_run.append(key)
         else:
             notes.setdefault(key, {})[note["note"]] = note["count"]
-    shared = {key: len(own[True] & own[False]) for key, own in sides.items()}
-    count = list(split_of.values()).count
     return {
         "recordings": len(subjects),
-        "persons": len(split_of),
+        "persons": len(people),
         **{f"persons_{side}": count(side) for side in ("train", "val", "test")},
         "task_rows": len(built.rows),
         "tasks": sizes,
-        "shared_persons": {key: number for key, number in shared.items() if number},
+        "shared_persons": shared,
         "notes": notes,
         "not_run": not_run,
     }
+
+
+def _shared(rows: pa.Table) -> int:
+    """Persons who are tested and on another side, too."""
+    tested = rows.filter(pc.field("fold") == "test")["person_id"].unique()
+    learned = rows.filter(pc.field("fold").isin(["train", "val"]))["person_id"].unique()
+    return pc.sum(pc.is_in(tested, value_set=learned)).as_py() or 0
+
+
+def _counted(rows: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
+    """Distinct values of columns and their number of rows, in the order of appearance."""
+    found = rows.select(columns).group_by(list(columns), use_threads=False)
+    return [tuple(r.values()) for r in found.aggregate([([], "count_all")]).to_pylist()]

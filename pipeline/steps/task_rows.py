@@ -6,18 +6,22 @@ counted instead of hidden. Whatever is in no row is in a note, with a count.
 """
 
 import json
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 from pipeline.manifest import Manifest
-from pipeline.sources import NO_LISTS
+from pipeline.sources import NO_LISTS, PublishedLists
 from pipeline.steps.published import Lists, key_of, key_of_recording
 from pipeline.tasks import ListedPersons, ListedSplit, Task, Variant
 
+pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 CLEAN = "subject_clean"
 NOT_RUN = "not_run"
 # Notes of the table; those of LEFT_OUT are about recordings or listed names that have no row.
@@ -58,53 +62,98 @@ NOTES_SCHEMA = pa.schema(
         pa.field("reason", pa.string()),
     ]
 )
-Row = Mapping[str, Any]
-Placed = tuple["_Known", str, float]  # recording, fold, label
+# Of the recordings table: what labels and folds follow from.
+_KEYS = ["recording_id", "native_id", "person", "official_split"]
+COLUMNS = [*_KEYS, "findings"]
+Placed = tuple[int, str, float]  # which recording, fold, label
 
 
 @dataclass(frozen=True)
 class Built:
     """Rows of ``task_rows`` and of ``task_notes``, both in order."""
 
-    rows: list[dict[str, Any]]
+    rows: pa.Table
     notes: list[dict[str, Any]]
 
+    def __add__(self, other: "Built") -> "Built":
+        return Built(pa.concat_tables([self.rows, other.rows]), self.notes + other.notes)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class _Known:
-    recording: Row
-    subject: Row
-    findings: Mapping[str, Any]
+    """The recordings of one dataset by columns, in the order of their ids.
+
+    Attributes:
+        subjects: Who is who.
+        native_ids: Of each recording; as ``persons``.
+        persons: As the dataset calls them.
+        official: The publisher's side.
+        split: Ours.
+        labels: Task -> label of each recording, or which note says why there is none.
+    """
+
+    subjects: pa.Table
+    native_ids: pa.ChunkedArray
+    persons: Sequence[str | None]
+    official: Sequence[str | None]
+    split: Sequence[str | None]
+    labels: Mapping[str, Sequence[float | str]]
 
 
 def build(
-    recordings: Iterable[Row],
-    subjects: Iterable[Row],
-    manifests: Mapping[str, Manifest],
-    lists: Mapping[str, Lists] | None = None,
+    manifest: Manifest,
+    recordings: Iterable[pa.RecordBatch],
+    subjects: pa.Table,
+    lists: Lists | None = None,
 ) -> Built:
-    """Label and fold of each recording in each task and variant it belongs to.
+    """Label and fold of each recording of one dataset in each task and variant it belongs to.
 
     Args:
-        recordings: Columns native_id, person, official_split, findings and keys.
-        subjects: Who is who, as ``subjects.group`` decides it.
-        manifests: Of the recordings' datasets.
-        lists: The published lists at hand, by dataset.
+        manifest: Of the dataset.
+        recordings: ``COLUMNS`` of all its recordings, in any order.
+        subjects: Who is who, as ``persons.group`` returns it; other datasets may be there, too.
+        lists: The published lists at hand.
 
     Raises:
         ValueError: A published list does not fit the manifest; names both.
     """
-    who = {s["recording_id"]: s for s in subjects}
-    known: dict[str, list[_Known]] = {dataset: [] for dataset in manifests}
-    for r in sorted(recordings, key=lambda r: r["recording_id"]):
-        own = _Known(r, who[r["recording_id"]], json.loads(r["findings"]))
-        known[r["dataset"]].append(own)
-    built = Built([], [])
-    for dataset, manifest in sorted(manifests.items()):
-        at_hand = (lists or {}).get(dataset, Lists())
-        for name, task in sorted(manifest.tasks.items()):
-            _task(built, f"{dataset}/{name}", task, known[dataset], manifest, at_hand)
+    known = _known(manifest, recordings, subjects)
+    built = Built(SCHEMA.empty_table(), [])
+    for name, task in sorted(manifest.tasks.items()):
+        built += _task(name, task, known, manifest, lists or Lists())
     return built
+
+
+def _known(manifest: Manifest, recordings: Iterable[pa.RecordBatch], subjects: pa.Table) -> _Known:
+    kept = [pa.schema([pa.field(name, pa.string()) for name in _KEYS]).empty_table()]
+    labels: dict[str, list[float | str]] = {name: [] for name in manifest.tasks}
+    for batch in recordings:
+        kept.append(pa.table({name: batch[name] for name in _KEYS}))
+        for text in batch["findings"].to_pylist():
+            findings = json.loads(text)
+            for name, task in manifest.tasks.items():
+                labels[name].append(_label(task, findings))
+    rows = pa.concat_tables(kept)
+    order = pc.sort_indices(rows["recording_id"])
+    own = subjects.slice(max(pc.index(subjects["dataset"], manifest.id).as_py(), 0), len(order))
+    if not own["recording_id"].equals(rows["recording_id"].take(order)):
+        raise ValueError(f"{manifest.id}: its recordings are not those whose persons are known")
+    at = order.to_numpy()
+    return _Known(
+        own,
+        rows["native_id"].take(order),
+        _few(rows["person"].take(order)),
+        _few(rows["official_split"].take(order)),
+        _few(own["split"]),
+        {name: [found[i] for i in at] for name, found in labels.items()},
+    )
+
+
+def _few(column: pa.ChunkedArray) -> list[str | None]:
+    """A column of few distinct texts, each of them one Python object."""
+    encoded = column.combine_chunks().dictionary_encode()
+    names = [*encoded.dictionary.to_pylist(), None]
+    return [names[i] for i in encoded.indices.fill_null(len(names) - 1).to_numpy()]
 
 
 def absent(manifest: Manifest, reason: str) -> list[dict[str, Any]]:
@@ -116,84 +165,98 @@ def absent(manifest: Manifest, reason: str) -> list[dict[str, Any]]:
     ]
 
 
-def _task(
-    built: Built, task_id: str, task: Task, known: list[_Known], manifest: Manifest, lists: Lists
-) -> None:
+def _task(name: str, task: Task, known: _Known, manifest: Manifest, lists: Lists) -> Built:
+    built = Built(SCHEMA.empty_table(), [])
+    task_id, labels = f"{manifest.id}/{name}", known.labels[name]
     for variant in sorted((CLEAN, *task.variants)):
         how = task.variants.get(variant)
         placed: Iterable[Placed | str] = ()
         reason = "no usable recording carries this label"
         if not isinstance(how, ListedSplit):
-            placed = (_place(task, how, one) for one in known)
+            placed = _by_rule(task, how, known, labels)
         elif missing := [p for p in how.files if p not in lists.values]:
             reason = lists.missing.get(missing[0], f"{missing[0]} was not given")
         else:
             reason = "none of the recordings that the published list names is here"
-            placed = _by_list(f"{task_id} {variant}", task, how, known, manifest, lists)
-        rows: list[dict[str, Any]] = []
-        notes = Counter[str]()
-        for found in placed:
-            if isinstance(found, str):
-                notes[found] += 1
-                continue
-            one, fold, label = found
-            rows.append(
-                {
-                    "task": task_id,
-                    "variant": variant,
-                    "recording_id": one.recording["recording_id"],
-                    "case_id": one.subject["case_id"],
-                    "person_id": one.subject["person_id"],
-                    "fold": fold,
-                    "label": label,
-                }
-            )
-        built.rows.extend(sorted(rows, key=lambda r: r["recording_id"]))
-        built.notes.extend(
-            _note(task_id, variant, note, n, NOTES[note]) for note, n in sorted(notes.items())
-        )
-        if not rows:
-            built.notes.append(_note(task_id, variant, NOT_RUN, 0, reason))
+            rule = manifest.published or NO_LISTS
+            placed = _by_list(f"{task_id} {variant}", task, how, known, labels, rule, lists)
+        rows, notes = _rows(task_id, variant, known.subjects, placed)
+        said = [_note(task_id, variant, note, n, NOTES[note]) for note, n in sorted(notes.items())]
+        if not len(rows):
+            said.append(_note(task_id, variant, NOT_RUN, 0, reason))
+        built += Built(rows, said)
+    return built
+
+
+def _rows(
+    task: str, variant: str, subjects: pa.Table, placed: Iterable[Placed | str]
+) -> tuple[pa.Table, Counter[str]]:
+    """Rows in the order of the recordings' ids, and how often each note was given instead."""
+    where, labels = array("q"), array("d")
+    folds: list[str] = []
+    notes = Counter[str]()
+    for one in placed:
+        if isinstance(one, str):
+            notes[one] += 1
+            continue
+        at, fold, label = one
+        where.append(at)
+        folds.append(fold)
+        labels.append(label)
+    order = np.argsort(np.array(where))
+    who = subjects.take(pa.array(np.array(where)[order]))
+    columns = [pa.repeat(task, len(order)), pa.repeat(variant, len(order))]
+    columns += [who[name] for name in ("recording_id", "case_id", "person_id")]
+    columns += [pa.array(folds, pa.string()).take(pa.array(order)), np.array(labels)[order]]
+    return pa.table(columns, schema=SCHEMA), notes
 
 
 def _note(task: str, variant: str, note: str, count: int, reason: str) -> dict[str, Any]:
     return {"task": task, "variant": variant, "note": note, "count": count, "reason": reason}
 
 
-def _label(task: Task, one: _Known) -> float | str:
+def _label(task: Task, findings: Mapping[str, Any]) -> float | str:
     """The label, or which note says why there is none."""
-    if any(one.findings.get(name) not in allowed for name, allowed in task.where.items()):
+    if any(findings.get(name) not in allowed for name, allowed in task.where.items()):
         return "elsewhere"
-    value = one.findings.get(task.label)
+    value = findings.get(task.label)
     if value is None:
         return "no_label"
     label = task.label_of(value)
     return "other_label" if label is None else label
 
 
-def _place(task: Task, how: Variant | None, one: _Known) -> Placed | str:
-    label = _label(task, one)
-    if isinstance(label, str):
-        return label
-    if task.scheme == "leave_one_person_out":
-        if isinstance(how, ListedPersons) and one.recording["person"] not in how.persons:
-            return "other_person"
-        return one, "each", label
-    fold = one.recording["official_split"] if how == "official" else one.subject["split"]
-    return (one, fold, label) if fold else "no_side"
+def _by_rule(
+    task: Task, how: Variant | None, known: _Known, labels: Sequence[float | str]
+) -> Iterator[Placed | str]:
+    folds = known.official if how == "official" else known.split
+    for at, label in enumerate(labels):
+        if isinstance(label, str):
+            yield label
+        elif task.scheme == "leave_one_person_out":
+            left_out = isinstance(how, ListedPersons) and known.persons[at] not in how.persons
+            yield "other_person" if left_out else (at, "each", label)
+        else:
+            fold = folds[at]
+            yield (at, fold, label) if fold else "no_side"
 
 
 def _by_list(
-    what: str, task: Task, how: ListedSplit, known: list[_Known], manifest: Manifest, lists: Lists
+    what: str,
+    task: Task,
+    how: ListedSplit,
+    known: _Known,
+    labels: Sequence[float | str],
+    rule: PublishedLists,
+    lists: Lists,
 ) -> Iterator[Placed | str]:
     """Rows of the published arrays, by position; what the list does not name comes last."""
-    rule = manifest.published or NO_LISTS
     columns = [lists.values[path] for path in how.files]
     if len({len(c) for c in columns}) > 1:
         raise ValueError(f"{what}: {', '.join(how.files)} have {[len(c) for c in columns]} values")
-    by_key: dict[str | None, list[_Known]] = defaultdict(list)
-    for one in known:
-        by_key[key_of_recording(rule, one.recording["native_id"])].append(one)
+    by_key: dict[str | None, list[int]] = defaultdict(list)
+    for at, native_id in enumerate(known.native_ids.to_pylist()):
+        by_key[key_of_recording(rule, native_id)].append(at)
     named: set[str] = set()
     for name, side, published_label in zip(*columns, strict=True):
         if side not in how.read_sides:
@@ -209,13 +272,13 @@ def _by_list(
         elif len(same) != 1:
             yield "listed_ambiguous" if same else "listed_absent"
         else:
-            if _label(task, same[0]) != label:
+            if labels[same[0]] != label:
                 yield "label_differs"
             yield same[0], how.read_sides[side], label
         named.add(key or "")
     for key, own in by_key.items():
         if key not in named:
-            yield from ("unlisted" for one in own if isinstance(_label(task, one), float))
+            yield from ("unlisted" for at in own if isinstance(labels[at], float))
 
 
 def _published_label(task: Task, how: ListedSplit, value: Any) -> float | None:
