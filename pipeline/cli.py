@@ -37,7 +37,7 @@ def settings() -> None:
     table = Table("variable", "value", "meaning")
     now = load_settings()
     for name, field in configuration.Settings.model_fields.items():
-        value = getattr(now, name)
+        value = now.store if now.store and name == "data_root" else getattr(now, name)
         text = ",".join(value) if isinstance(value, tuple) else str(value)
         table.add_row(f"ACULA_{name.upper()}", text, field.description)
     show(table)
@@ -80,5 +80,10 @@ def unlock(
 
 
 def main() -> None:
-    """Entry point."""
-    app()
+    """Entry point; a store that cannot be reached is one sentence."""
+    from pipeline.steps.objects import StoreError
+
+    try:
+        app()
+    except StoreError as error:
+        raise SystemExit(str(error)) from error

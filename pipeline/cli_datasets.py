@@ -89,7 +89,7 @@ def get(ids: Annotated[list[str], typer.Argument(help="dataset ids")]) -> None:
                 bars.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
             try:
-                outcome = archive.obtain(_manifest(name), chosen, say, show)
+                outcome = archive.obtain(_manifest(name), chosen, say, show, here=True)
             except ValueError as error:
                 bars.stop()
                 typer.echo(str(error), err=True)

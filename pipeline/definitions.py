@@ -33,13 +33,14 @@ def build(settings: configuration.Settings) -> dg.Definitions:
 def _refuse_wrong_folder() -> None:
     """Elsewhere Dagster would record nothing and data would land in a stray folder."""
     at_root = Path("dagster.yaml").is_file() and Path("pyproject.toml").is_file()
-    data_root = Path(os.environ.get("ACULA_DATA_ROOT", "data"))
-    elsewhere_on_purpose = "DAGSTER_HOME" in os.environ and data_root.is_absolute()
+    data_root = os.environ.get("ACULA_DATA_ROOT", "data")
+    folder = os.environ.get("ACULA_WORK_FOLDER", "data") if "://" in data_root else data_root
+    elsewhere_on_purpose = "DAGSTER_HOME" in os.environ and Path(folder).is_absolute()
     if not at_root and not elsewhere_on_purpose:
         raise RuntimeError(
             f"{Path.cwd()} is not the project root: there is no dagster.yaml, so this run would "
             "leave no history. Change to the folder that holds dagster.yaml, or set DAGSTER_HOME "
-            "and an absolute ACULA_DATA_ROOT"
+            "and an absolute ACULA_DATA_ROOT (for a URL, ACULA_WORK_FOLDER)"
         )
 
 

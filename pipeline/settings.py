@@ -4,10 +4,18 @@ import os
 import re
 from pathlib import Path
 from tomllib import TOMLDecodeError
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import quote
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -17,6 +25,7 @@ from pydantic_settings import (
 )
 
 from acula_model import recipes
+from pipeline import roots
 from pipeline.manifest import load_all
 from pipeline.rewriter_address import parse
 
@@ -58,7 +67,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file=FILE, extra="forbid")
 
-    data_root: Path = Field(Path("data"), description="folder for everything that is made")
+    data_root: Path = Field(
+        Path("data"),
+        description="folder for everything that is made, or a URL (`s3://bucket/name`, `gs://...`)",
+    )
+    work_folder: Path = Field(
+        Path("data"), description="folder of this computer to work in when the data root is a URL"
+    )
     archives: str = Field(
         "sample",
         description="`sample`, `download`, or a folder with one unpacked archive per dataset id; "
@@ -125,6 +140,25 @@ class Settings(BaseSettings):
     executor: Literal["in_process", "multiprocess"] = Field(
         "in_process", description="Dagster executor; data steps use all cores in either"
     )
+
+    _store: str | None = PrivateAttr(None)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _root(cls, values: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+        """With a URL as data root, ``data_root`` is the working folder and ``store`` the URL."""
+        root = values.get("data_root")
+        if not (isinstance(root, str) and "://" in root):
+            return build(values)
+        work = values.get("work_folder", cls.model_fields["work_folder"].default)
+        made = build(values | {"data_root": work})
+        made._store = root.rstrip("/")
+        return made
+
+    @property
+    def store(self) -> str | None:
+        """The URL where finished data lie; None where they stay in ``data_root``."""
+        return self._store
 
     @field_validator("archives")
     @classmethod
@@ -242,7 +276,7 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: Any) -> Settings:
-    """The settings in force.
+    """The settings in force; a URL as data root holds for its working folder from here on.
 
     Raises:
         SettingsError: A variable or key does not exist, or a value is not allowed.
@@ -252,7 +286,7 @@ def load(**overrides: Any) -> Settings:
     if wrong:
         raise SettingsError(f"no setting {', '.join(wrong)}; valid: {', '.join(sorted(names))}")
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
     except TOMLDecodeError as error:
         raise SettingsError(f"{FILE}: {error}") from error
     except ValidationError as error:
@@ -263,3 +297,5 @@ def load(**overrides: Any) -> Settings:
             for e in error.errors()
         ]
         raise SettingsError("; ".join(lines)) from error
+    roots.bind(settings.data_root, settings.store)
+    return settings

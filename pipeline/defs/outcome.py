@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from pipeline.steps import columns, store
+from pipeline.steps import columns, remote, store
 
 # Errors whose message already says what to do: retrying or a stack trace would not help.
 _KNOWN = (OSError, ValueError)
@@ -52,7 +52,7 @@ def result(
     if rows:
         metadata["dagster/row_count"] = outcome.facts[rows]
     if uri:
-        metadata["dagster/uri"] = str(uri.resolve())
+        metadata["dagster/uri"] = remote.address(uri)
         if uri.suffix == ".parquet":
             metadata["dagster/column_schema"] = _columns(uri)
     return dg.MaterializeResult(
@@ -64,6 +64,7 @@ def _columns(path: Path) -> dg.TableSchema:
     """Columns of a table with what each means."""
     import pyarrow.parquet as pq
 
+    remote.need(path)
     return dg.TableSchema(
         [
             dg.TableColumn(f.name, type=str(f.type), description=columns.DESCRIPTIONS.get(f.name))

@@ -10,7 +10,7 @@ from pipeline.doctor.columns import SplitError
 from pipeline.doctor.table import Split
 from pipeline.manifest import Manifest, load_all
 from pipeline.settings import Settings
-from pipeline.steps import layout, store
+from pipeline.steps import layout, remote, store
 
 # Concept of a finding -> role of a column.
 _ROLES = {
@@ -53,6 +53,7 @@ def splits(settings: Settings, task: str) -> list[Split]:
         corpus.table("subjects"),
         corpus.dataset(dataset).recordings,
     ]
+    remote.need(*tables)
     for path in tables:
         if not path.is_file():
             raise SplitError(

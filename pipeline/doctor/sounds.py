@@ -19,7 +19,7 @@ from pipeline.doctor.fingerprint import MIN_FRAMES, VOID, Words
 from pipeline.doctor.near import Group, near_duplicates
 from pipeline.doctor.table import Split
 from pipeline.settings import Settings
-from pipeline.steps import audio, layout, parts, store
+from pipeline.steps import audio, layout, parts, remote, store
 
 SCHEMA = pa.schema([pa.field("native_id", pa.string()), pa.field("words", pa.binary())])
 _FILES_PER_JOB = 64
@@ -60,7 +60,7 @@ def near_duplicates_of(settings: Settings, datasets: Sequence[str]) -> Heard:
 def _stored(settings: Settings, datasets: Sequence[str]) -> Iterator[tuple[str, Words]]:
     for dataset in datasets:
         here = layout.Dataset(settings.data_root, dataset)
-        if not here.recordings.is_file():
+        if not remote.exists(here.recordings):
             raise FileNotFoundError(
                 f"{here.recordings} is missing: run "
                 f"`dagster asset materialize --select '*{dataset}/recordings'`"
@@ -68,6 +68,8 @@ def _stored(settings: Settings, datasets: Sequence[str]) -> Iterator[tuple[str, 
         keys = sorted({*store.read_table(here.recordings, ["part"])["part"].to_pylist()})
         folder = here.fingerprints / str(fingerprints.VERSION)
         missing = [(here.parts, folder, p) for p in keys if not (folder / f"{p}.parquet").exists()]
+        tars = [here.parts / f"{p}.{kind}" for _, _, p in missing for kind in ("tar", "parquet")]
+        remote.need(*tars)
         for _ in pool.run(make, missing, settings.workers):
             pass
         parts.clean(folder, set(keys))

@@ -28,7 +28,7 @@ from pipeline.explorer.reading import (
 )
 from pipeline.lineage import Tables
 from pipeline.manifest import Manifest
-from pipeline.steps import marks
+from pipeline.steps import marks, remote
 
 pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 SNIPPET = 240  # characters of a report in the list
@@ -188,6 +188,7 @@ def state(tables: Tables) -> dict[str, float]:
     places = [tables.path(t) for t in ("subjects", "pairs")]
     for dataset in tables.datasets:
         places += [tables.path(t, dataset) for t in ("recordings", "quarantine", "reports")]
+    remote.need(*places)
     return {str(p): p.stat().st_mtime for p in places if p.is_file()}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from acula_model.front_end import MelFrontEnd
-from pipeline.steps import parts
+from pipeline.steps import parts, remote
 
 WIDTH, WAVE_HEIGHT = 1200, 100  # px of the pictures, which the page stretches
 RANGE_DB = 70  # from the loudest cell to black
@@ -39,7 +39,7 @@ def flac(folder: Path, part: str, offset: int, size: int) -> bytes:
         FileNotFoundError: The part is missing, or its table points outside the folder.
     """
     place = (folder / f"{part}.tar").resolve()
-    if not place.is_relative_to(folder.resolve()) or not place.is_file():
+    if not place.is_relative_to(folder.resolve()) or not remote.exists(folder / f"{part}.tar"):
         raise FileNotFoundError(f"the part {part}.tar is missing: materialise `recordings` again")
     return parts.read_flac(folder, part, offset, size)
 

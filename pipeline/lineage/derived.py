@@ -18,7 +18,7 @@ from pipeline.manifest import Manifest
 from pipeline.records import Recording, Rejected
 from pipeline.rewriting import RewriteError, answers_in, rewrite
 from pipeline.rewriting.cache import Cache
-from pipeline.steps import acquire, layout, pairs, persons, recordings, reports, store
+from pipeline.steps import acquire, layout, pairs, persons, recordings, remote, reports, store
 from pipeline.steps.report_table import REGIMES
 
 Verdict = tuple[State, str]
@@ -53,6 +53,7 @@ class Derived:
 
 def sums_of(here: layout.Dataset) -> dict[str, str]:
     """sha256 of each file as it was unpacked; empty for archives that were not downloaded."""
+    remote.need(here.sums)
     return sums.read(here.sums) if here.sums.is_file() else {}
 
 

@@ -14,7 +14,16 @@ import pyarrow.parquet as pq
 
 from pipeline.lineage.chain import LineageError
 from pipeline.manifest import Manifest, load_all
-from pipeline.steps import layout, pairs, persons, recordings, report_table, shards, task_rows
+from pipeline.steps import (
+    layout,
+    pairs,
+    persons,
+    recordings,
+    remote,
+    report_table,
+    shards,
+    task_rows,
+)
 
 pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 Row = dict[str, Any]
@@ -43,8 +52,8 @@ class Tables:
         self._checked: set[Path] = set()
         if not self.datasets:
             raise LineageError(
-                f"{data_root.resolve()} holds no corpus: set ACULA_DATA_ROOT, or run `dagster "
-                "asset materialize --select '*shards'` first"
+                f"{remote.address(data_root)} holds no corpus: set ACULA_DATA_ROOT, or run "
+                "`dagster asset materialize --select '*shards'` first"
             )
 
     @cached_property
@@ -54,7 +63,7 @@ class Tables:
     @cached_property
     def datasets(self) -> list[str]:
         """Those of the project that have recordings here."""
-        return [d for d in self.manifests if self.corpus.dataset(d).recordings.is_file()]
+        return [d for d in self.manifests if remote.exists(self.corpus.dataset(d).recordings)]
 
     def dataset(self, recording_id: str) -> str:
         """The dataset that a recording id begins with; empty if it is not here."""
@@ -70,7 +79,7 @@ class Tables:
         return self.corpus.table(table)
 
     def exists(self, table: str, dataset: str = "") -> bool:
-        return self.path(table, dataset).is_file()
+        return remote.exists(self.path(table, dataset))
 
     def rows(
         self,
@@ -112,6 +121,7 @@ class Tables:
 
     def stamp(self, path: Path) -> Row:
         """What a step recorded about itself; empty if it has not run."""
+        remote.need(path)
         return json.loads(path.read_text()) if path.is_file() else {}
 
     def sure(self, table: str, dataset: str = "") -> Path:
@@ -119,6 +129,7 @@ class Tables:
         path = self.path(table, dataset)
         if path in self._checked:
             return path
+        remote.need(path)
         if not path.is_file():
             raise LineageError(f"{path} is missing: materialise `{table}` again")
         try:

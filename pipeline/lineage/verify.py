@@ -16,7 +16,7 @@ from pipeline.lineage.chain import BAD, Chain, Link
 from pipeline.lineage.derived import Derived, Verdict
 from pipeline.lineage.evidence import Evidence, archive_root
 from pipeline.lineage.verify_run import runs, vectors
-from pipeline.steps import parts
+from pipeline.steps import parts, remote
 
 GOOD: Verdict = ("verified", "")
 # Columns of a recording that its reader decides, besides findings and the raw row.
@@ -89,6 +89,7 @@ def _audio(evidence: Evidence, derived: Derived, link: Link) -> Verdict:
 
     row = evidence.recording
     tar = evidence.here.parts / f"{row['part']}.tar"
+    remote.need(tar)
     if not tar.is_file():
         return "missing", f"{tar} is not there: materialise {evidence.manifest.id}/recordings"
     flac = parts.read_flac(evidence.here.parts, row["part"], row["offset"], row["size"])
@@ -184,6 +185,7 @@ def _shard(evidence: Evidence, derived: Derived, link: Link) -> Verdict:
 
     assert evidence.pair and evidence.place
     path = evidence.tables.corpus.shards / evidence.place["shard"]
+    remote.need(path)
     if not path.is_file():
         return "missing", f"{path} is not there: materialise `shards`"
     try:

@@ -16,6 +16,8 @@ from pipeline.manifest import Manifest
 from pipeline.settings import Settings
 from pipeline.steps import acquire, collect, layout, store
 
+_WRITTEN = 1_600_000_000  # seconds since 1970: when every file of a sample says it was written
+
 
 class ArchiveError(ValueError):
     """An archive that cannot be used; says what to do."""
@@ -26,32 +28,36 @@ def obtain(
     settings: Settings,
     say: collect.Say = lambda _: None,
     watch: collect.Watch | None = None,
+    *,
+    here: bool = False,
 ) -> store.Outcome:
     """Make the archive available and record its root, files, bytes and version.
 
     A sample archive is written once per seed and scale, a download once per edition; a local
-    folder stays where it is.
+    folder stays where it is. Where the data root is a URL, an archive that another computer had is
+    only got again when its bytes are asked for.
 
     Args:
         manifest: The dataset.
         settings: Where its archive comes from.
         say: Hears licence and what is being done, one line at a time.
         watch: Hears of the progress of a download; by default lines to ``say``.
+        here: Whether the bytes must be on this computer.
 
     Raises:
         ArchiveError: The folder is missing or empty, or a sample would replace a download.
         FetchError: The licence is not agreed to, or a download cannot be had or used.
     """
-    here = layout.Dataset(settings.data_root, manifest.id)
+    place = layout.Dataset(settings.data_root, manifest.id)
     source = settings.archive_of(manifest.id)
     if source == "sample":
-        return _sample(manifest, settings, here)
+        return _sample(manifest, settings, place, elsewhere=not here)
     agreement = manifest.licence.agreement
     if agreement and manifest.id not in settings.agreed:
         detail = f"{agreement.strip()} To accept, set ACULA_AGREED={manifest.id}"
         raise FetchError("agreement", manifest.id, detail)
     if source == "download":
-        return _download(manifest, settings, here, say, watch)
+        return _download(manifest, settings, place, say, watch, elsewhere=not here)
     root = Path(source).resolve()
     if not root.is_dir() or not any(root.iterdir()):
         todo = f" {manifest.instructions.strip()}" if manifest.instructions else ""
@@ -62,7 +68,17 @@ def obtain(
     version, facts = _inventory(root, source="folder")
     # The root is an input, not part of the version: a moved archive is read where it is now.
     inputs = {"fingerprint": version, "root": str(root)}
-    return store.cached(here.archive_stamp, inputs, [root], lambda: (version, facts))
+    return store.cached(place.archive_stamp, inputs, [root], lambda: (version, facts), stored=[])
+
+
+def root(manifest: Manifest, settings: Settings, say: collect.Say = lambda _: None) -> Path:
+    """The unpacked archive on this computer, which may have to be got first."""
+    here = layout.Dataset(settings.data_root, manifest.id)
+    facts = store.stamped(here.archive_stamp)["facts"]
+    place = Path(facts["root"]) if facts["source"] == "folder" else here.archive
+    if place.is_dir():
+        return place
+    return Path(obtain(manifest, settings, say, here=True).facts["root"])
 
 
 def _download(
@@ -71,6 +87,7 @@ def _download(
     here: layout.Dataset,
     say: collect.Say,
     watch: collect.Watch | None,
+    elsewhere: bool,
 ) -> store.Outcome:
     edition = settings.edition_of(manifest.id)
     chosen = manifest.edition(edition)
@@ -82,13 +99,26 @@ def _download(
         return facts["content"][:16], {"source": "download"} | facts
 
     with _alone(here, say):
-        outcome = store.cached(here.archive_stamp, inputs, [here.archive], work)
-        root = str(here.archive.resolve())
-        if outcome.facts.get("root") != root:  # fresh, or the data root was moved
-            outcome = replace(outcome, facts=outcome.facts | {"root": root})
-            known = json.loads(here.archive_stamp.read_text())
-            store.write_json(here.archive_stamp, known | {"facts": outcome.facts})
+        outcome = store.cached(
+            here.archive_stamp,
+            inputs,
+            [here.archive],
+            work,
+            stored=[here.sources, here.sums],
+            elsewhere=elsewhere,
+        )
+        return _placed(here, outcome)
+
+
+def _placed(here: layout.Dataset, outcome: store.Outcome) -> store.Outcome:
+    """Say where it lies now: it is fresh, the data root was moved, or another computer had it."""
+    root = str(here.archive.resolve())
+    if outcome.facts.get("root") == root:
         return outcome
+    outcome = replace(outcome, facts=outcome.facts | {"root": root})
+    known = json.loads(here.archive_stamp.read_text())
+    store.write_json(here.archive_stamp, known | {"facts": outcome.facts})
+    return outcome
 
 
 def _decisive(manifest: Manifest) -> str:
@@ -117,7 +147,9 @@ def _alone(here: layout.Dataset, say: collect.Say) -> Iterator[None]:
         yield
 
 
-def _sample(manifest: Manifest, settings: Settings, here: layout.Dataset) -> store.Outcome:
+def _sample(
+    manifest: Manifest, settings: Settings, here: layout.Dataset, elsewhere: bool
+) -> store.Outcome:
     if here.archive.is_dir() and here.sums.is_file():
         raise ArchiveError(
             f"{manifest.id}: {here.archive.resolve()} was downloaded, and a sample would replace "
@@ -127,7 +159,6 @@ def _sample(manifest: Manifest, settings: Settings, here: layout.Dataset) -> sto
     generator = samples.sample(manifest.id)
     inputs = {
         "source": "sample",
-        "root": str(here.archive.resolve()),
         "seed": settings.sample_seed,
         "scale": settings.sample_scale,
         "code": _samples_code(),
@@ -137,12 +168,16 @@ def _sample(manifest: Manifest, settings: Settings, here: layout.Dataset) -> sto
         with store.finished(here.archive) as temporary:
             temporary.mkdir()
             generator.write(temporary, settings.sample_seed, settings.sample_scale)
+            for path in temporary.rglob("*"):  # parts go by time, and all samples are one
+                os.utime(path, (_WRITTEN, _WRITTEN))
         here.sums.unlink(missing_ok=True)  # of a download that somebody deleted
         _, facts = _inventory(here.archive.resolve(), source="sample")
-        # A moved folder is the same archive: the root is an input, not part of the version.
-        return store.digest({k: v for k, v in inputs.items() if k != "root"}), facts
+        return store.digest(inputs), facts
 
-    return store.cached(here.archive_stamp, inputs, [here.archive], work)
+    outcome = store.cached(
+        here.archive_stamp, inputs, [here.archive], work, stored=[], elsewhere=elsewhere
+    )
+    return _placed(here, outcome)
 
 
 def _samples_code() -> str:

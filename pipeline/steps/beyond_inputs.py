@@ -12,7 +12,7 @@ from acula_model.training import ranks
 from acula_model.training.model import Aligner
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import layout, probing, store, training
+from pipeline.steps import layout, probing, remote, store, training
 
 Progress = Callable[[str], None]
 Row = dict[str, Any]
@@ -104,6 +104,7 @@ def _vectors(
     }
     if left:
         corpus = layout.Corpus(settings.data_root)
+        remote.need(corpus.shards, say=progress)
         source = mels.load(corpus.shards, corpus.mels, encoder.front_end, progress)
         new = features.embed(encoder.to(ranks.pick("auto")), source, sorted(left))
         found |= {left[pair]: vector for pair, vector in new.items()}

@@ -59,6 +59,31 @@ def beside(path: Path) -> Path:
     return path.parent / f".{path.name}{_MARK}{_place()}-{os.getpid()}-{_began(os.getpid())}"
 
 
+@contextmanager
+def finished(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` when the block succeeds.
+
+    Works for a file or a folder that the block creates. On any error the temporary is
+    removed, and whatever stood at ``path`` before is untouched. What a killed process left
+    behind goes when a later one writes into the same folder.
+
+    Raises:
+        CannotWrite: The disk is full or may not be written; says what to do.
+    """
+    with explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        temporary = beside(path)
+        remove(temporary)
+        try:
+            yield temporary
+            if temporary.is_dir() and path.exists():
+                remove(path)
+            temporary.replace(path)
+        finally:
+            remove(temporary)
+
+
 @cache
 def sweep(folder: Path) -> None:
     """Remove what dead processes left unfinished in a folder; once per process and folder."""

@@ -1,6 +1,5 @@
 """subjects, pairs, quarantine, manifest -> what the results page says about each dataset."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +52,7 @@ def describe(
         found.append(
             Described(
                 manifest=manifests[dataset],
-                source=json.loads(here.archive_stamp.read_text())["facts"]["source"],
+                source=store.stamped(here.archive_stamp)["facts"]["source"],
                 recordings=len(own),
                 hours=sum(seconds) / 3600,
                 persons={k: n for k in IDENTITIES if (n := list(identity.values()).count(k))},

@@ -94,7 +94,8 @@ def join(settings: Settings) -> store.Outcome:
             **marks.facts(left_out, settings),
         }
 
-    return store.cached(corpus.stamp("pairs"), inputs, [corpus.table("pairs")], work)
+    outputs = [corpus.table("pairs")]
+    return store.cached(corpus.stamp("pairs"), inputs, outputs, work, stored=outputs)
 
 
 def _rows(corpus: layout.Corpus, name: str) -> list[dict[str, Any]]:

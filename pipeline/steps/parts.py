@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.records import pair_id, recording_id, unit_hash
-from pipeline.steps import audio, store
+from pipeline.steps import audio, remote, store
 
 # About 20 minutes of sound, which keeps a worker's memory and a lost part's cost small.
 RECORDINGS_PER_PART = 128
@@ -85,8 +85,11 @@ def make(archive: Path, folder: Path, dataset: str, key: str, items: Sequence[It
 
 
 def read_flac(folder: Path, part: str, offset: int, size: int) -> bytes:
-    """The FLAC bytes of one recording, without opening the tar."""
-    file = os.open(f"{folder}/{part}.tar", os.O_RDONLY)
+    """The FLAC bytes of one recording, without opening the tar; here or in the store."""
+    try:
+        file = os.open(f"{folder}/{part}.tar", os.O_RDONLY)
+    except FileNotFoundError:
+        return remote.read(folder / f"{part}.tar", offset, size)
     try:
         return os.pread(file, size, offset)
     finally:
@@ -98,3 +101,4 @@ def clean(folder: Path, keep: set[str]) -> None:
     for path in folder.iterdir():
         if path.stem not in keep:
             path.unlink()
+    remote.keep(folder, lambda name: Path(name).stem in keep)

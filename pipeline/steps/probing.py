@@ -22,7 +22,7 @@ from acula_model.training import ranks
 from pipeline.manifest import Manifest
 from pipeline.records import pair_id
 from pipeline.settings import Settings
-from pipeline.steps import layout, score_files, store
+from pipeline.steps import layout, remote, score_files, store
 
 Progress = Callable[[str], None]
 Vectors = dict[str, npt.NDArray[np.float32]]
@@ -215,6 +215,7 @@ def _spectra(
     corpus = layout.Corpus(settings.data_root)
     left = {pair_id(i) for i in ids}
     if dataset in settings.alignment:
+        remote.need(corpus.shards, say=progress)
         source = mels.load(corpus.shards, corpus.mels, encoder.front_end, progress)
         left -= source.meta.keys()
         yield source
@@ -226,4 +227,5 @@ def _spectra(
             if (pair := pair_id(row["recording_id"])) in left:
                 tar = here.parts / f"{row['part']}.tar"
                 tars.setdefault(tar, []).append((pair, row["audio_sha256"]))
+        remote.need(*tars, say=progress)
         yield mels.of_tars(tars, corpus.mels, encoder.front_end, progress)

@@ -16,7 +16,7 @@ from pipeline import findings, pool, readers, records
 from pipeline.manifest import Manifest
 from pipeline.records import Recording, Rejected
 from pipeline.settings import Settings
-from pipeline.steps import layout, parts, store
+from pipeline.steps import archive, layout, parts, remote, store
 
 SCHEMA = pa.schema(
     [
@@ -67,9 +67,9 @@ def prepare(manifest: Manifest, settings: Settings, progress: Progress = print) 
         "code": store.code_version(reader, records, findings, parts, sys.modules[__name__]),
         "audio": parts.audio.VERSION,
     }
-    root = Path(json.loads(here.archive_stamp.read_text())["facts"]["root"])
 
     def work() -> tuple[str, dict[str, Any]]:
+        root = archive.root(manifest, settings, progress)
         rows, refused = _read(manifest, reader.read(root))
         audio, used, redone = _normalise(root, here, rows, settings.workers, progress)
         table, more = _join(manifest, rows, audio)
@@ -99,7 +99,8 @@ def prepare(manifest: Manifest, settings: Settings, progress: Progress = print) 
             "quarantine_by_reason": dict(sorted(reasons.items())),
         }
 
-    return store.cached(here.recordings_stamp, inputs, [here.recordings, here.quarantine], work)
+    outputs = [here.recordings, here.quarantine, here.parts]
+    return store.cached(here.recordings_stamp, inputs, outputs, work, stored=outputs, say=progress)
 
 
 def _read(
@@ -138,13 +139,15 @@ def _normalise(
     jobs = [
         (root, here.parts, here.id, key, bucket)
         for key, bucket in plan.items()
-        if not all((here.parts / f"{key}.{kind}").exists() for kind in ("tar", "parquet"))
+        if not all(remote.exists(here.parts / f"{key}.{kind}") for kind in ("tar", "parquet"))
     ]
     items_left = sum(len(j[4]) for j in jobs)
     counted = Counted(progress, f"{here.id}: {{}} recordings normalised", items_left)
     for count in pool.run(parts.make, jobs, workers):
         counted.add(count)
-    facts = [f for key in plan for f in pq.read_table(here.parts / f"{key}.parquet").to_pylist()]
+    tables = [here.parts / f"{key}.parquet" for key in plan]
+    remote.need(*tables, say=progress)
+    facts = [f for table in tables for f in pq.read_table(table).to_pylist()]
     return {f["native_id"]: f for f in facts}, set(plan), len(jobs)
 
 

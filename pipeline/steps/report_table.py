@@ -22,7 +22,7 @@ from pipeline import audit, findings, pool, rewriting
 from pipeline.audit.summary import Auditor, Row, Summary, audit_rows
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import layout, report_sandbox, reports, store
+from pipeline.steps import layout, remote, report_sandbox, reports, store
 
 REGIMES = ("full", "strict")
 WORDS = (15, 90)  # of a full report, least and most
@@ -114,6 +114,7 @@ def make(
         scratch = here.reports.with_name(".reports.parts")
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
+        remote.need(here.recordings)
         groups = pq.read_metadata(here.recordings).num_row_groups
         jobs = [
             (manifest, here.recordings, number, scratch, folder, version)
@@ -131,7 +132,7 @@ def make(
         shutil.rmtree(scratch)
         return store.digest([part.version for part in parts]), _facts(parts, version) | said
 
-    return store.cached(here.reports_stamp, inputs, [here.reports], work)
+    return store.cached(here.reports_stamp, inputs, [here.reports], work, stored=[here.reports])
 
 
 def _facts(parts: list[Part], version: str) -> dict[str, Any]:

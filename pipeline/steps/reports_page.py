@@ -12,7 +12,7 @@ from pipeline.findings import resolve
 from pipeline.manifest import Manifest
 from pipeline.records import unit_hash
 from pipeline.settings import Settings
-from pipeline.steps import layout, pages, store
+from pipeline.steps import layout, pages, remote, store
 
 TEMPLATE = "reports_page.html.j2"
 SHOWN = 20
@@ -98,6 +98,7 @@ def _worth_saying(authority: str | None) -> str | None:
 def _rows(
     path: Path, chosen: set[str], columns: list[str] | None = None
 ) -> dict[str, dict[str, Any]]:
+    remote.need(path)
     wanted = [("recording_id", "in", sorted(chosen))]
     table = pq.read_table(path, columns=columns, filters=wanted)
     return {r["recording_id"]: r for r in table.to_pylist()}

@@ -37,6 +37,7 @@ from pipeline.steps import (
     page_points,
     page_scores,
     pages,
+    remote,
     store,
     training,
 )
@@ -216,11 +217,13 @@ def _examples(
     index = store.read_table(corpus.shard_index).to_pylist()
     place_of = {r["pair_id"]: r for r in index}
     tested = {r["person_id"] for r in task_rows if r["fold"] in ("test", "each")}
+    chosen = page_examples.choose(pairs, tested)
+    remote.need(*(corpus.shards / place_of[r["pair_id"]]["shard"] for r in chosen))
     return [
         page_examples.example(
             row, manifests[row["dataset"]], corpus.shards, place_of[row["pair_id"]], mel
         )
-        for row in page_examples.choose(pairs, tested)
+        for row in chosen
     ]
 
 

@@ -15,7 +15,7 @@ from pipeline import pool
 from pipeline.manifest import Manifest
 from pipeline.records import unit_hash
 from pipeline.settings import Settings
-from pipeline.steps import layout, parts, store
+from pipeline.steps import layout, parts, remote, store
 
 PAIRS_PER_SHARD = 256
 INDEX = pa.schema(
@@ -73,17 +73,21 @@ def write(
         jobs = [
             (corpus.shards / f"{name}.tar", members, settings.data_root, sources)
             for name, members in plan.items()
-            if not (corpus.shards / f"{name}.tar").exists()
+            if not remote.exists(corpus.shards / f"{name}.tar")
         ]
-        known = _indexed(corpus.shard_index, corpus.shards)
+        heard = {(r["dataset"], r["part"]) for _, members, _, _ in jobs for r in members}
+        tars = [corpus.dataset(d).parts / f"{part}.tar" for d, part in sorted(heard)]
+        remote.need(*tars, say=progress)
+        known = _indexed(corpus.shard_index)
         counted = Counted(progress, "{} shards written", len(jobs))
         for shard, places in pool.run(write_one, jobs, settings.workers):
             known[shard.relative_to(corpus.shards).as_posix()] = places
             counted.add()
         _clean(corpus.shards, set(plan))
-        index = list(_index(corpus.shards, known))
+        tars = [corpus.shards / f"{name}.tar" for name in sorted(plan)]
+        index = list(_index(corpus.shards, tars, known))
         version = store.write_table(corpus.shard_index, index, INDEX)
-        size = sum(p.stat().st_size for p in pair_format.shards(corpus.shards))
+        size = sum(map(remote.size, tars))
         return version, {
             "shards": len(plan),
             "shards_written": len(jobs),
@@ -91,7 +95,9 @@ def write(
             "bytes": size,
         }
 
-    return store.cached(corpus.stamp("shards"), inputs, [corpus.shards, corpus.shard_index], work)
+    outputs = [corpus.shards, corpus.shard_index]
+    stamp = corpus.stamp("shards")
+    return store.cached(stamp, inputs, outputs, work, stored=outputs, say=progress)
 
 
 def _plan(pairs: list[Row]) -> dict[str, list[Row]]:
@@ -111,7 +117,7 @@ def _plan(pairs: list[Row]) -> dict[str, list[Row]]:
 
 
 def _source(here: layout.Dataset, manifest: Manifest) -> dict[str, Any]:
-    archive = json.loads(here.archive_stamp.read_text())
+    archive = store.stamped(here.archive_stamp)
     return {
         "archive": {
             "source": archive["facts"]["source"],
@@ -153,18 +159,20 @@ def described(row: Row) -> dict[str, Any]:
     return meta
 
 
-def _indexed(index: Path, folder: Path) -> dict[str, Places]:
+def _indexed(index: Path) -> dict[str, Places]:
     """Shard -> its pairs, by an earlier index; a shard's name tells what it holds."""
     known: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
-    if index.is_file() and folder.is_dir():
+    if remote.exists(index):
         for row in store.read_table(index).to_pylist():
             known[row["shard"]][row["pair_id"]] = (row["shard_offset"], row["shard_size"])
     return dict(known)
 
 
-def _index(folder: Path, known: Mapping[str, Places]) -> Iterator[dict[str, Any]]:
-    for path in pair_format.shards(folder):
+def _index(folder: Path, tars: list[Path], known: Mapping[str, Places]) -> Iterator[dict[str, Any]]:
+    for path in tars:
         name = path.relative_to(folder).as_posix()
+        if name not in known:
+            remote.need(path)
         places = known[name] if name in known else pair_format.places(path)
         for pair_id, (offset, size) in places.items():
             yield {
@@ -179,3 +187,4 @@ def _clean(folder: Path, keep: set[str]) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and path.relative_to(folder).with_suffix("").as_posix() not in keep:
             path.unlink()
+    remote.keep(folder, lambda name: name.removesuffix(".tar") in keep)

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +11,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.steps import disk
+from pipeline.steps import disk, remote
+from pipeline.steps.disk import finished as finished
 
 
 class HasSource(Protocol):
@@ -60,31 +60,6 @@ def package_version(package: HasSource, *modules: HasSource, without: Sequence[s
 
 def _among(path: str, names: Sequence[str]) -> bool:
     return any(path.startswith(n) if n.endswith("/") else path == n for n in names)
-
-
-@contextmanager
-def finished(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` when the block succeeds.
-
-    Works for a file or a folder that the block creates. On any error the temporary is
-    removed, and whatever stood at ``path`` before is untouched. What a killed process left
-    behind goes when a later one writes into the same folder.
-
-    Raises:
-        CannotWrite: The disk is full or may not be written; says what to do.
-    """
-    with disk.explained(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        disk.sweep(path.parent)
-        temporary = disk.beside(path)
-        disk.remove(temporary)
-        try:
-            yield temporary
-            if temporary.is_dir() and path.exists():
-                disk.remove(path)
-            temporary.replace(path)
-        finally:
-            disk.remove(temporary)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -136,6 +111,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
 
     Raises:
         FileNotFoundError: The step that makes it has not run; says which command does.
+        StoreError: The data root is a URL, and the file cannot be had from there.
     """
     # Several threads are no faster here, and leave a quarter more memory behind.
     return pq.read_table(_there(path), columns=columns, use_threads=False, pre_buffer=False)
@@ -152,6 +128,7 @@ def read_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _there(path: Path) -> Path:
+    remote.need(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: run `dagster asset materialize --select '*train_alignment'` "
@@ -165,6 +142,10 @@ def cached(
     inputs: Mapping[str, Any],
     outputs: Sequence[Path],
     work: Callable[[], tuple[str, dict[str, Any]]],
+    *,
+    stored: Sequence[Path] | None = None,
+    elsewhere: bool = True,
+    say: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run ``work`` unless its stamp says that it has run on the same inputs.
 
@@ -173,24 +154,46 @@ def cached(
         inputs: Everything the output depends on: upstream versions, options, code version.
         outputs: Paths that must still exist for the stamp to count.
         work: Makes the output; returns its version and facts (JSON values).
+        stored: Files and folders that belong into the store of a data root that is a URL; the
+            step stays on this computer if not given.
+        elsewhere: Whether it is enough that the store has them.
+        say: Hears how far sending is.
     """
     key = digest(inputs)
-    if stamp.is_file() and all(p.exists() for p in outputs):
+    home = remote.of(stamp) if stored is not None else None
+    if home:
+        home.adopt(stamp, key)
+    if stamp.is_file():
         known = json.loads(stamp.read_text())
-        if known["key"] == key:
+        sent = home is not None and home.has(stamp, key)
+        here = all(p.exists() for p in outputs)
+        if not sent:  # the folder of a store may hold a part of what the stamp names
+            here = here and all((stamp.parent / n).exists() for n in known.get("files", ()))
+        if known["key"] == key and (here or (sent and elsewhere)):
+            if home and not sent:
+                write_json(stamp, home.send(stamp, known, stored or (), say))
             return Outcome(version=known["version"], skipped=True, facts=known["facts"])
     with disk.explained(stamp.parent):
         stamp.unlink(missing_ok=True)
         version, facts = work()
     outcome = Outcome(version=version, skipped=False, facts=facts)
-    write_json(stamp, {"key": key, "inputs": dict(inputs), **asdict(outcome)})
+    said = {"key": key, "inputs": dict(inputs), **asdict(outcome)}
+    write_json(stamp, said)
+    if home:
+        write_json(stamp, home.send(stamp, said, stored or (), say))
     return outcome
 
 
-def version_at(stamp: Path) -> str:
-    """Version that the stamp of a finished step records."""
+def stamped(stamp: Path) -> dict[str, Any]:
+    """What the stamp of a finished step records: version, facts and inputs."""
+    remote.need(stamp)
     if not stamp.is_file():
         raise FileNotFoundError(
             f"{stamp} is missing: run `dagster asset materialize --select '*train_alignment'` first"
         )
-    return json.loads(stamp.read_text())["version"]
+    return json.loads(stamp.read_text())
+
+
+def version_at(stamp: Path) -> str:
+    """Version that the stamp of a finished step records."""
+    return stamped(stamp)["version"]

@@ -57,7 +57,7 @@ def decide(settings: Settings, manifests: Mapping[str, Manifest]) -> store.Outco
         versions.append(store.write_table(outputs[2], built.notes, task_rows.NOTES_SCHEMA))
         return store.digest(versions), _facts(subjects, built, chosen)
 
-    return store.cached(corpus.stamp("subjects"), inputs, outputs, work)
+    return store.cached(corpus.stamp("subjects"), inputs, outputs, work, stored=outputs)
 
 
 def _why_absent(manifest: Manifest) -> str:

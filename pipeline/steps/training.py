@@ -14,7 +14,7 @@ from acula_model.training.model import Aligner
 from pipeline import findings
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import card, embeddings, layout, pairs, probing, shortcuts, store
+from pipeline.steps import card, embeddings, layout, pairs, probing, remote, shortcuts, store
 
 Progress = Callable[[str], None]
 # Of acula_model, what no weight depends on: a new score must not train again.
@@ -117,6 +117,7 @@ def _train(
         rows, tasks = _table(corpus, "pairs"), _table(corpus, "task_rows")
         pairs.assert_no_leakage(rows, tasks)
         front_end = encoders.build(recipe.encoder, **recipe.encoder_config).front_end
+        remote.need(corpus.shards, say=progress)
         mels.load(corpus.shards, corpus.mels, front_end, progress)
         result = job.run(
             job.Job(
@@ -183,7 +184,7 @@ def _scored(
 ) -> dict[str, Any]:
     """What scores depend on besides the encoder."""
     versions = {name: store.version_at(corpus.stamp(name)) for name in ("shards", "subjects")}
-    made_of = json.loads(corpus.stamp("subjects").read_text())["inputs"]["recordings"]
+    made_of = store.stamped(corpus.stamp("subjects"))["inputs"]["recordings"]
     if set(made_of) != set(settings.evaluated):
         raise ValueError(
             f"the tasks were made of {', '.join(sorted(made_of))}, the settings name "
