@@ -7,6 +7,7 @@ against them. Nothing is taken from a store but what a stamp names.
 """
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
@@ -100,6 +101,7 @@ class Store:
     def __init__(self, root: roots.Root):
         self.folder, self.objects = root.folder, Objects(root.url)
         self._adopted: set[str] = set()
+        self._one_at_a_time = threading.Lock()  # threads would write into one unfinished file
         self._named: dict[str, dict[str, File]] = {}  # stamp -> its files by their whole names
 
     def name(self, path: Path) -> str:
@@ -137,18 +139,22 @@ class Store:
     def adopt(self, stamp: Path, key: str | None = None) -> None:
         """Bring a step's stamp, and what of its files is here, to the state of the store.
 
-        Another computer may have done the step since. What was made here and not sent stays, as
-        does what was made of the inputs ``key``.
+        Another computer may have done the step since. What was made here and not sent stays.
+
+        Args:
+            stamp: Its path in the working folder.
+            key: Of the inputs, where the step is about to be done of others than the store's.
         """
         name = self.name(stamp)
         if name in self._adopted or name not in self.stamps:
             return
         self._adopted.add(name)
         theirs = self.stamps[name]
+        if key not in (None, theirs["key"]):
+            return  # parts and shards are called by what they hold: whoever made them, they count
         mine: Stamp = json.loads(stamp.read_text()) if stamp.is_file() else {}
-        unsent = bool(mine) and "files" not in mine
-        if mine and mine["key"] != theirs["key"] and (unsent or mine["key"] == key):
-            self._forget(name)  # it will be replaced
+        if mine and "files" not in mine and mine["key"] != theirs["key"]:
+            self._forget(name)
             return
         if all(mine.get(k) == theirs[k] for k in ("key", "version", "files")):
             return
@@ -156,8 +162,8 @@ class Store:
         for path in _finished(stamp.parent / top for top in theirs["outputs"]):
             file = path.relative_to(stamp.parent).as_posix()
             right = listed.get(file)
-            if not right or (known.get(file) != right and not same(path, right)):
-                path.unlink()
+            if known.get(file) != right and not (right and same(path, right)):
+                path.unlink()  # what neither names is work that was interrupted
         with disk.finished(stamp) as temporary:
             temporary.write_bytes(text(theirs))
 
@@ -175,7 +181,9 @@ class Store:
         }
         self._named.pop(owner, None)
 
-    def send(self, stamp: Path, said: Stamp, outputs: Sequence[Path], say: Say | None) -> Stamp:
+    def send(
+        self, stamp: Path, said: Stamp, outputs: Sequence[Path], say: Say | None, whole: bool
+    ) -> Stamp:
         """Send what a step made and then its stamp; returns the stamp as it lies there.
 
         Files that lie there already are not sent again; what lies in a folder of the step and is
@@ -186,6 +194,8 @@ class Store:
             said: What it says.
             outputs: Files and folders that the step made.
             say: Hears how far it is.
+            whole: Whether all of it is here; otherwise the folders go on with what an earlier run
+                sent and ``keep`` has kept.
 
         Raises:
             StoreError: Something did not arrive; no stamp is there then.
@@ -206,8 +216,8 @@ class Store:
 
             files = dict(each(one, sorted(here), say, f"{{}} files are in {self.objects.url}"))
             folders = [top for top in tops if top not in files]
-            for file, known in before.items():  # an earlier run made it, and it is not here
-                if any(within(file, top) for top in folders):
+            for file, known in before.items():
+                if not whole and any(within(file, top) for top in folders):
                     files.setdefault(file, known)
             self.objects.remove(sorted(lying.keys() - files.keys()))
             said = said | {
@@ -223,8 +233,14 @@ class Store:
         return self.stamps[name]
 
     def bring(self, paths: Iterable[Path], say: Say | None = None) -> None:
-        """Fetch files, or all of folders, that a stamp names and that are not here."""
-        wanted = {n: file for path in paths for n, file in self.below(path).items()}
+        """Fetch files that a stamp names and that are not here; a folder holds those alone then."""
+        wanted: dict[str, File] = {}
+        for path in paths:
+            below = self.below(path)
+            wanted |= below
+            for file in _finished([path]) if below and path.is_dir() else ():
+                if self.name(file) not in below:
+                    file.unlink()
         missing = sorted(n for n in wanted if not (self.folder / n).exists())
 
         def one(name: str) -> None:
@@ -237,7 +253,7 @@ class Store:
                         "run the command again: the step is then done anew"
                     )
 
-        with self.objects.explained():
+        with self._one_at_a_time, self.objects.explained():
             for _ in each(one, missing, say, f"{{}} files fetched from {self.objects.url}"):
                 pass
 

@@ -171,7 +171,7 @@ def cached(
             here = here and all((stamp.parent / n).exists() for n in known.get("files", ()))
         if known["key"] == key and (here or (sent and elsewhere)):
             if home and not sent:
-                write_json(stamp, home.send(stamp, known, stored or (), say))
+                write_json(stamp, home.send(stamp, known, stored or (), say, whole=True))
             return Outcome(version=known["version"], skipped=True, facts=known["facts"])
     with disk.explained(stamp.parent):
         stamp.unlink(missing_ok=True)
@@ -180,7 +180,7 @@ def cached(
     said = {"key": key, "inputs": dict(inputs), **asdict(outcome)}
     write_json(stamp, said)
     if home:
-        write_json(stamp, home.send(stamp, said, stored or (), say))
+        write_json(stamp, home.send(stamp, said, stored or (), say, whole=False))
     return outcome
 
 
