@@ -209,6 +209,19 @@ def test_an_upload_that_arrives_altered_is_an_error(
     assert not (shared / "stamps/icbhi/recordings.json").exists()
 
 
+def test_a_stamp_that_cannot_be_read_is_not_taken_for_none(
+    run: Callable[..., Outcomes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("one")
+
+    def refused(*_: object, **__: object) -> bytes:
+        raise PermissionError("denied")
+
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.cat_file", refused)
+    with pytest.raises(StoreError, match=r"denied. Probably this account may not do that"):
+        run("two")
+
+
 @pytest.mark.parametrize("damage", ["altered", "gone"])
 def test_a_damaged_object_is_noticed_and_the_advice_mends_it(
     run: Callable[..., Outcomes], tmp_path: Path, shared: Path, damage: str
