@@ -2,20 +2,13 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import quote
 
-from pydantic import (
-    Field,
-    ModelWrapValidatorHandler,
-    PrivateAttr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -141,11 +134,11 @@ class Settings(BaseSettings):
         "in_process", description="Dagster executor; data steps use all cores in either"
     )
 
-    _store: str | None = PrivateAttr(None)
+    _store: str | None = None
 
     @model_validator(mode="wrap")
     @classmethod
-    def _root(cls, values: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+    def _root(cls, values: Any, build: Callable[[Any], Self]) -> Self:
         """With a URL as data root, ``data_root`` is the working folder and ``store`` the URL."""
         root = values.get("data_root")
         if not (isinstance(root, str) and "://" in root):
