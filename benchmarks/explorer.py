@@ -33,7 +33,7 @@ DATASETS = ("circor", "coughvid", "hflung", "icbhi")
 FILTERED = (
     "dataset=icbhi&split=test", "q=murmur", "q=wheezes+left+male", "finding=sex%3DFemale",
     "quality=clipped&order=clipped", "min_s=5&max_s=9&kind=pair", "q=nothing+has+this",
-    "order=longest&page=2000",
+    "order=longest&page=2000", "diagnosis=chronic+obstructive+pulmonary+disease",
 )  # fmt: skip
 
 

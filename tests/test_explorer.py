@@ -92,6 +92,10 @@ def test_each_filter_finds_what_the_tables_hold(made: World, client: TestClient)
         expect(lambda r, s=split: r["split"] == s, split=split)
     expect(lambda r: said(r).get("device") == "Meditron", device="Meditron")
     expect(lambda r: "diagnosis=COPD" in codes_of(said(r)), finding="diagnosis=COPD")
+    expect(  # the words that datasets share for codes of their own
+        lambda r: {"diagnosis=COPD", "diagnosis=copd"} & set(codes_of(said(r))),
+        diagnosis="chronic obstructive pulmonary disease",
+    )
     expect(lambda r: "wheezes" in (r.get("full_text") or "").lower(), q="WHEEZES", kind="pair")
     expect(
         lambda r: all(w in (r.get("full_text") or "").lower() for w in ("left", "male")),
@@ -111,7 +115,7 @@ def test_each_filter_finds_what_the_tables_hold(made: World, client: TestClient)
 
 def test_each_choice_tells_what_it_would_give(made: World, client: TestClient) -> None:
     page = client.get("/?dataset=icbhi&kind=pair").text
-    for name in ("split", "device", "dataset"):
+    for name in ("split", "device", "dataset", "diagnosis"):
         options = page[page.index(f'<select name="{name}">') :].split("</select>")[0]
         counts = re.findall(r'value="([^"]+)"[^>]*>[^(]*\(([\d,]+)\)', options)
         assert counts

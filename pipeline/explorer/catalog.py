@@ -4,6 +4,7 @@ Names are codes into a list, so that a filter is one comparison of integers; a p
 of its fifty rows only.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,6 +71,25 @@ class Names:
         return {name: i for i, name in enumerate(self.names)}
 
 
+@dataclass(frozen=True)
+class Sets:
+    """Names of which a row may have several: the rows of each."""
+
+    length: int
+    rows: dict[str, npt.NDArray[np.int32]]
+
+    def mask(self, name: str) -> npt.NDArray[np.bool_]:
+        """[N]: rows of this name."""
+        found = np.zeros(self.length, bool)
+        found[self.rows.get(name, [])] = True
+        return found
+
+    def counts(self, rows: npt.NDArray[np.bool_]) -> dict[str, int]:
+        """How many of these rows have each name, the most frequent first."""
+        found = Counter({name: int(rows[own].sum()) for name, own in self.rows.items()})
+        return {name: n for name, n in found.most_common() if n}
+
+
 class Catalog:
     """Rows in the order of their tables, which is that of ids; refused files stand at the end.
 
@@ -93,6 +113,7 @@ class Catalog:
         }  # NaN where there is no sound
         self.names = {name: Names.of(whole[name]) for name in NAMES}
         self.terms, self._term_rows = terms.known, terms.arrays()
+        self.diagnosed = self._diagnosed()
         pa.default_memory_pool().release_unused()
 
     def __len__(self) -> int:
@@ -117,6 +138,19 @@ class Catalog:
         codes, rows = self._term_rows
         mask[rows[np.isin(codes, wanted)]] = True
         return mask
+
+    def _diagnosed(self) -> Sets:
+        """Rows by diagnosis, in the words that datasets share for their own codes."""
+        codes, rows = self._term_rows
+        found: dict[str, list[npt.NDArray[np.int32]]] = defaultdict(list)
+        for dataset in self.tables.datasets:
+            own = self.names["dataset"].equal(dataset)[rows]
+            said, by = codes[own], rows[own]
+            for name, spec in self.tables.manifests[dataset].findings.items():
+                for code, words in spec.words.items() if spec.concept == "diagnosis" else ():
+                    if (term := self.terms.get(f"{name}={code}")) is not None:
+                        found[words].append(by[said == term])
+        return Sets(len(self), {w: np.unique(np.concatenate(r)) for w, r in found.items()})
 
     def entry(self, row: int) -> "Entry":
         """A row as the list shows it."""

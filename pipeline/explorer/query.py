@@ -16,6 +16,7 @@ pc: Any = pyarrow.compute  # its functions are made at import: no type checker s
 PAGE = 50  # rows of the list
 LONGEST = 500  # characters of a value; longer ones are no question
 FACETS = ("dataset", "kind", "split", "modality", "device", "reason")
+DIAGNOSIS = "diagnosis"  # a facet, too, but a row may have several
 # Each is a property of the sound as it was recorded; the bounds name what a listener would notice.
 QUALITY = {
     "clipped": "clipped samples",
@@ -46,6 +47,7 @@ class Query:
     modality: str = ""
     device: str = ""
     reason: str = ""
+    diagnosis: str = ""  # in words, which several datasets share
     finding: str = ""  # name=code, or a name
     person: str = ""
     quality: str = ""
@@ -104,17 +106,20 @@ def find(catalog: Catalog, query: Query, doubtful: Mapping[str, object]) -> Foun
         doubtful: Ids of recordings that a listener marked.
     """
     choices = {n: catalog.names[n].equal(v) for n in FACETS if (v := getattr(query, n))}
+    if query.diagnosis:
+        choices[DIAGNOSIS] = catalog.diagnosed.mask(query.diagnosis)
     others = _others(catalog, query, doubtful)
     passed = others.copy()
     for mask in choices.values():
         passed &= mask
     counts: dict[str, dict[str, int]] = {}
-    for name in FACETS:
+    columns = {n: catalog.names[n] for n in FACETS} | {DIAGNOSIS: catalog.diagnosed}
+    for name, column in columns.items():
         free = others.copy()
         for other, mask in choices.items():
             if other != name:
                 free &= mask
-        counts[name] = catalog.names[name].counts(free)
+        counts[name] = column.counts(free)
     return Found(rows=_ordered(catalog, np.flatnonzero(passed), query.order), counts=counts)
 
 
