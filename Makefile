@@ -26,7 +26,7 @@ test: $(READY)  ## Lint, types, import rules and the whole test suite
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 ui: $(READY)  ## Dagster UI on http://localhost:3000
 	$(BIN)/dagster dev

@@ -18,7 +18,15 @@ from pipeline.steps import archive, pairs, recordings, report_table, shards, sto
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported
 
+# Files that take minutes start first, so that no process has one left at the end.
+LONGEST = ("test_learning.py", "test_demo.py", "test_training.py")
 STEPS = ("archive", "recordings", "reports", "subjects", "pairs", "shards")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In the order of files, but for the longest."""
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))  # stable
 
 
 @pytest.fixture(scope="session")
