@@ -22,6 +22,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import rows
+
 OURS = """
 import sys
 from pathlib import Path
@@ -100,12 +102,13 @@ def main() -> None:
         span = f"{min(taken):.2f} to {max(taken):.2f}"
         table.add_row(way, f"{middle:.2f}", span, f"{options.megabytes * 1.05 / middle:.0f}")
     ratios = [a / b for a, b in zip(times["curl + unzip"], times["acula"], strict=True)]
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{packed:.0f} MB packed; throughput of acula over curl + unzip, round by round: median "
-        f"{statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}; "
-        f"peak memory {peak:.0f} MB"
+    Console().print(table)
+    rows.add(
+        f"download, hash and unpack {packed:.0f} MB, verified",
+        f"{options.megabytes * 1.05 / statistics.median(times['acula']):.0f} MB/s unpacked, peak "
+        f"{peak:.0f} MB",
+        "`curl` and `unzip`",
+        rows.span(ratios),
     )
 
 

@@ -9,7 +9,6 @@ peak memory of processes that embed few and many files.
 """
 
 import argparse
-import statistics
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
+from benchmarks import rows
 
 ROUNDS = 3
 
@@ -54,8 +55,8 @@ def throughput(data: Path, name: str, count: int, batch: int, device: str) -> No
             encoder.embed(mel_BTM.to(device)).float().cpu()
 
     def ours() -> None:
-        rows = embedding.embed(encoder, paths, batch)
-        embedding.write_table(rows, encoder.width, data / "embeddings.parquet", {})
+        found = embedding.embed(encoder, paths, batch)
+        embedding.write_table(found, encoder.width, data / "embeddings.parquet", {})
 
     bare()
     ratios: list[float] = []
@@ -72,10 +73,11 @@ def throughput(data: Path, name: str, count: int, batch: int, device: str) -> No
             f"{name} on {device}: {rates['ours']:.2f} windows/s, bare loop {rates['bare']:.2f}, "
             f"{ratios[-1]:.1%} of it"
         )
-    print(  # noqa: T201
-        f"{name}: {statistics.median(ratios):.1%} of the bare loop, "
-        f"[{min(ratios):.1%}, {max(ratios):.1%}] over {ROUNDS} rounds of {count} files, "
-        f"{len(mel_KTM)} windows"
+    rows.add(
+        f"embedding sound files with {name} on {device}",
+        f"{count} files, {len(mel_KTM)} windows",
+        "the bare loop over the model, spectra at hand",
+        rows.span(ratios),
     )
 
 
@@ -93,8 +95,8 @@ def only_embed(data: Path, name: str, count: int) -> float:
 
     paths = files(data, 20)
     encoder = encoders.build(name).eval()
-    rows = embedding.embed(encoder, (paths[i % len(paths)] for i in range(count)), 16)
-    embedding.write_table(rows, encoder.width, data / f"{count}.parquet", {})
+    found = embedding.embed(encoder, (paths[i % len(paths)] for i in range(count)), 16)
+    embedding.write_table(found, encoder.width, data / f"{count}.parquet", {})
     # Not getrusage: its peak is inherited from the process that started this one.
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024

@@ -16,6 +16,7 @@ from acula_model.evaluation import intervals
 from acula_model.evaluation.intervals import Scored
 from acula_model.evaluation.run import run
 from acula_model.evaluation.task import Published, Task
+from benchmarks import rows as lines
 
 WIDTHS = (384, 768, 1280, 768, 512)
 # name: (train, val, test) by class, recordings of a person, published settings
@@ -104,7 +105,11 @@ def main() -> None:
             said = f"width {width}, {protocol}: {took:.1f} s, {cpu:.1f} s of processor time"
             print(said, flush=True)  # noqa: T201
     seconds = sum(total.values())
-    print(f"{len(tasks)} tasks x {len(chosen)} encoders x 2 protocols: {seconds / 60:.2f} minutes")  # noqa: T201
+    lines.add(
+        f"{len(tasks)} tasks x {len(chosen)} encoders x 2 protocols, vectors cached",
+        f"{seconds / 60:.1f} minutes",
+        goal="10 minutes",
+    )
     rng = np.random.default_rng(0)
     scored = Scored(
         outputs=rng.random(2500), labels=(rng.random(2500) < 0.1).astype(np.float64),
@@ -117,7 +122,8 @@ def main() -> None:
     ):
         start = time.perf_counter()
         work()
-        print(f"{what} of 2,500 clips, 2,000 draws: {time.perf_counter() - start:.2f} s")  # noqa: T201
+        took = time.perf_counter() - start
+        lines.add(f"{what} of 2,500 clips, 2,000 draws", f"{took:.2f} s", goal="1 s")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import requests
 
+from benchmarks import rows
 from pipeline import settings as configuration
 from pipeline.manifest import load_all
 from pipeline.records import pair_id
@@ -113,19 +114,28 @@ def _ask(server: "subprocess.Popen[str]", begun: float, rounds: int) -> None:
     print(f"{'start':34}        {1000 * (time.perf_counter() - begun):6.0f} ms")
     first, page = _seconds(f"{base}/")
     _line("first page", [first])
-    for query in FILTERED:
-        _line(query, [_seconds(f"{base}/?{query}")[0] for _ in range(rounds)])
+    slowest = [
+        _line(query, [_seconds(f"{base}/?{query}")[0] for _ in range(rounds)]) for query in FILTERED
+    ]
     names = re.findall(r'<th scope="row"><a [^>]*>([^<]*)</a>', page)[:rounds]
-    for kind in ("spectrogram", "recording", "chain"):
-        _line(kind, [_seconds(f"{base}/{kind}/{quote(n)}")[0] for n in names])
+    one = {
+        kind: _line(kind, [_seconds(f"{base}/{kind}/{quote(n)}")[0] for n in names])
+        for kind in ("spectrogram", "recording", "chain")
+    }
     memory = _memory_mb(server.pid)
     print(f"{'memory':34}        {memory['now']:6.0f} MB, at most {memory['most']:.0f}")
+    rows.add("`acula explore`, first page", f"{1000 * first:.0f} ms", goal="300 ms")
+    rows.add("filtered pages, slowest", f"{max(slowest):.0f} ms", goal="200 ms")
+    rows.add("spectrogram, slowest", f"{one['spectrogram']:.0f} ms", goal="300 ms")
+    rows.add("memory of the explorer", f"{memory['most']:.0f} MB", goal="500 MB")
 
 
-def _line(name: str, times: list[float]) -> None:
+def _line(name: str, times: list[float]) -> float:
+    """Print a line; returns the slowest, in ms."""
     milliseconds = [1000 * t for t in times]
     print(f"{name:34} median {statistics.median(milliseconds):6.0f} ms, "
           f"slowest {max(milliseconds):6.0f}")  # fmt: skip
+    return max(milliseconds)
 
 
 def main() -> None:

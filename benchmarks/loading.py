@@ -34,6 +34,7 @@ from acula_model.front_end import MelFrontEnd
 from acula_model.spectra import Source
 from acula_model.training.feed import Feed
 from acula_model.training.pairs import Pairs
+from benchmarks import rows
 
 BATCH, SECONDS, ROUNDS = 24, 10.0, 7
 OURS = MelFrontEnd()
@@ -207,6 +208,14 @@ def rate(batches: Batches) -> float:
     return clips / (time.perf_counter() - start)
 
 
+GOALS = {
+    ("ours, cache", "bare memory map"): "0.30",
+    ("ours, cache", "released loader, 0 workers"): "50",
+    ("ours, shards, 0 workers", "released loader, 0 workers"): "1.7",
+    ("ours, shards, 0 workers", "bare decode and log-mel"): "0.80",
+}
+
+
 def main() -> None:
     """A round to warm up, then the counted ones."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -241,6 +250,9 @@ def main() -> None:
                 ratio = sorted(a / b for a, b in zip(found[1:], rates[base][1:], strict=True))
                 middle = statistics.median(ratio)
                 said.append(f"x{middle:.2f} [{ratio[0]:.2f}..{ratio[-1]:.2f}] of {base}")
+                if (goal := GOALS.get((name, base))) is not None:
+                    rate_ = f"{statistics.median(found[1:]):,.0f} clips/s"
+                    rows.add(f"training input: {name}", rate_, base, rows.span(ratio), goal)
         print(", ".join(said))  # noqa: T201
 
     if "REF_ACULA" in os.environ:

@@ -8,7 +8,9 @@ need no sound, on the tables of ``benchmarks.corpus --tables``.
     python -m benchmarks.preparation --data <data root>
 """
 
+# ruff: noqa: T201
 import argparse
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from pipeline import settings as configuration
 from pipeline.manifest import load_all
 from pipeline.steps import archive, pairs, recordings, report_table, shards, store, subjects
 
+IDS = ("icbhi", "coughvid")
 MIB = 2**10  # of KiB, in which Linux counts
 
 
@@ -60,45 +63,62 @@ class Watch:
         return peak
 
 
-def main() -> None:
-    """One line per step."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--archives", type=Path)
-    parser.add_argument("--workers", type=int)
-    wanted = parser.parse_args()
-    ids = ("icbhi", "coughvid")
-    at = configuration.load(
-        data_root=wanted.data,
-        archives=str(wanted.archives or "sample"),
-        datasets=",".join(ids),
-        workers=wanted.workers,
-    )
-    known = {d: load_all()[d] for d in ids}
+def measure(
+    at: configuration.Settings, with_sound: bool, told: Callable[[str], None]
+) -> dict[str, dict[str, float]]:
+    """Seconds, rows and peak MiB of each step that is run, and of all.
+
+    Args:
+        at: Where; ICBHI and CoughVID are prepared.
+        with_sound: All steps; else those that need no sound.
+        told: Gets a line for each.
+    """
+    known = {d: load_all()[d] for d in IDS}
     steps: list[tuple[str, Callable[[], store.Outcome]]] = []
-    for d in ids:
-        if wanted.archives:
+    for d in IDS:
+        if with_sound:
             steps.append((f"{d}/archive", lambda d=d: archive.obtain(known[d], at)))
             steps.append((f"{d}/recordings", lambda d=d: recordings.prepare(known[d], at, _quiet)))
         steps.append((f"{d}/reports", lambda d=d: report_table.make(known[d], at)))
     steps += [("subjects", lambda: subjects.decide(at, known)), ("pairs", lambda: pairs.join(at))]
-    if wanted.archives:
+    if with_sound:
         steps.append(("shards", lambda: shards.write(at, known, _quiet)))
-    watch, peaks, begun = Watch(), [watch_start := _memory()], time.perf_counter()
-    print(f"{'before':20} {watch_start:8.0f} MiB")  # noqa: T201
+    found = {"before": {"mib": _memory(), "seconds": 0.0, "rows": 0}}
+    watch = Watch()
     for name, step in steps:
         start = time.perf_counter()
         outcome = step()
         seconds = time.perf_counter() - start
-        peaks.append(watch.peak())
         counts = [outcome.facts.get(k, 0) for k in ("recordings", "reports", "pairs", "files")]
-        rows = max(counts)
-        print(  # noqa: T201
-            f"{name:20} {peaks[-1]:8.0f} MiB {seconds:8.2f} s {rows / seconds:9.0f} rows/s"
-            f"{'  (unchanged)' if outcome.skipped else ''}",
-            flush=True,
+        found[name] = here = {"mib": watch.peak(), "seconds": seconds, "rows": max(counts)}
+        told(
+            f"{name:20} {here['mib']:8.0f} MiB {seconds:8.2f} s {max(counts) / seconds:9.0f} rows/s"
+            f"{'  (unchanged)' if outcome.skipped else ''}"
         )
-    print(f"{'all':20} {max(peaks):8.0f} MiB {time.perf_counter() - begun:8.2f} s")  # noqa: T201
+    all_ = {"mib": max(s["mib"] for s in found.values()), "rows": found["pairs"]["rows"]}
+    found["all"] = all_ | {"seconds": sum(s["seconds"] for s in found.values())}
+    told(f"{'all':20} {found['all']['mib']:8.0f} MiB {found['all']['seconds']:8.2f} s")
+    return found
+
+
+def main() -> None:
+    """One line per step, or one JSON value."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--archives", type=Path)
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--json", action="store_true", help="for `benchmarks.scale`")
+    wanted = parser.parse_args()
+    at = configuration.load(
+        data_root=wanted.data,
+        archives=str(wanted.archives or "sample"),
+        datasets=",".join(IDS),
+        workers=wanted.workers,
+    )
+    told = _quiet if wanted.json else lambda line: print(line, flush=True)
+    found = measure(at, bool(wanted.archives), told)
+    if wanted.json:
+        print(json.dumps(found))
 
 
 def _quiet(_: str) -> None:

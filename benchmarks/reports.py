@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import rows
 from pipeline import readers, samples
 from pipeline.manifest import load_all
 from pipeline.records import Recording
@@ -72,7 +73,11 @@ def main() -> None:
                 f"{peak_megabytes():.0f}",
             )  # fmt: skip
     Console().print(table)
-    Console().print(f"{options.reports} reports, full and strict: {total:.0f} s")
+    rows.add(
+        f"{options.reports:,} reports, full and strict, read back and written",
+        f"{total:.0f} s, {options.reports / total:,.0f}/s, main process {peak_megabytes():.0f} MiB",
+        goal="5,000/s",
+    )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from benchmarks import rows
 from pipeline.records import pair_id
 from pipeline.steps import layout, pairs, persons, recordings, report_table, shards, store
 
@@ -43,7 +44,7 @@ def make(root: Path, count: int) -> None:
     sentences = json.dumps([{"text": _TEXT, "findings": ["sex"]}])
     said = {f"{r}_{k}": v for r in ("full", "strict")
             for k, v in (("sentences", sentences), ("text", _TEXT))}  # fmt: skip
-    rows = [
+    made = [
         said | {
             "recording_id": f"{DATASET}/{n:07d}_AV", "dataset": DATASET, "native_id": f"{n:07d}_AV",
             "pair_id": pair_id(f"{DATASET}/{n:07d}_AV"), "person_id": f"{DATASET}/{n // 4:07d}",
@@ -52,13 +53,13 @@ def make(root: Path, count: int) -> None:
         }
         for n in range(count)
     ]  # fmt: skip
-    by_pair = sorted(rows, key=lambda r: r["pair_id"])
+    by_pair = sorted(made, key=lambda r: r["pair_id"])
     for path, schema, ordered in (
-        (here.recordings, recordings.SCHEMA, rows),
-        (here.reports, report_table.SCHEMA, rows),
-        (corpus.table("subjects"), persons.SCHEMA, rows),
+        (here.recordings, recordings.SCHEMA, made),
+        (here.reports, report_table.SCHEMA, made),
+        (corpus.table("subjects"), persons.SCHEMA, made),
         (corpus.table("pairs"), pairs.SCHEMA, by_pair),
-        (corpus.shard_index, shards.INDEX, sorted(rows, key=lambda r: r["shard"])),
+        (corpus.shard_index, shards.INDEX, sorted(made, key=lambda r: r["shard"])),
     ):
         store.write_table(path, [_row(schema, **r) for r in ordered], schema)
 
@@ -113,7 +114,11 @@ def main() -> None:
             pair_id(last)[:10], "person": f"person:{DATASET}/0000007", "unknown id": f"{last}X",
         }.items():  # fmt: skip
             taken = [seconds(root, what) for _ in range(given.rounds)]
-            print(f"{name:24}{statistics.median(taken):6.2f} s  {max(taken):6.2f} s at most")  # noqa: T201
+            rows.add(
+                f"`acula trace`, {name}, {given.pairs:,} pairs",
+                f"{statistics.median(taken):.2f} s, {max(taken):.2f} s at most",
+                goal="3 s",
+            )
 
 
 if __name__ == "__main__":
