@@ -21,6 +21,14 @@ from pipeline.steps.objects import StoreError
 Outcomes = dict[str, store.Outcome]
 
 
+@pytest.fixture(autouse=True)
+def unbound() -> Iterator[None]:
+    """No folder of a test belongs to a store afterwards."""
+    yield
+    for folder in list(roots._ROOTS):
+        roots.bind(folder, None)
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several parts and shards of the sixteen recordings."""
@@ -41,7 +49,7 @@ def run(
     shared: Path,
     settings: Callable[..., Settings],
     materialise: Callable[..., Outcomes],
-) -> Iterator[Callable[..., Outcomes]]:
+) -> Callable[..., Outcomes]:
     """Run the steps on a computer of this name, whose data root is ``shared`` unless told."""
 
     def steps(name: str, root: str = "", **overrides: object) -> Outcomes:
@@ -49,9 +57,7 @@ def run(
         settings(data_root=root or f"file://{shared}", work_folder=folder)
         return materialise(data_root=folder, **overrides)
 
-    yield steps
-    for root in list(roots._ROOTS):
-        roots.bind(root, None)
+    return steps
 
 
 def tables_and_tars(folder: Path) -> dict[str, str]:
@@ -287,7 +293,6 @@ def test_a_sample_archive_is_written_on_a_second_computer_only_for_a_step_that_r
     assert obtained.skipped and not prepared.skipped
     assert digest(tmp_path / "three/icbhi/archive") == digest(tmp_path / "one/icbhi/archive")
     assert tables_and_tars(shared) == wanted
-    roots.bind(tmp_path / "three", None)
 
 
 @pytest.mark.parametrize(
