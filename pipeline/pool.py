@@ -1,4 +1,7 @@
-"""Data work on all cores of this computer, in processes that import only what they need."""
+"""Data work on all cores of this computer, in processes that import only what they need.
+
+Or on a Dask cluster, see ``cluster``.
+"""
 
 import math
 import multiprocessing
@@ -9,17 +12,15 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from pipeline import cluster as dask
+from pipeline.cluster import Cluster, Job, WorkerLost
 
 T = TypeVar("T")
-Job = tuple[Any, ...]
 
 _GROUPS, _OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _TRIES = 3  # pools that may break one after the other with no job finished in between
-
-
-class WorkerLost(ChildProcessError):
-    """Worker processes are killed again and again; says what to do."""
 
 
 def cores() -> int:
@@ -81,17 +82,32 @@ def _single_threaded() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def run(work: Callable[..., T], jobs: Sequence[Job], workers: int | None = None) -> Iterator[T]:
+def run(
+    work: Callable[..., T],
+    jobs: Sequence[Job],
+    workers: int | None = None,
+    cluster: Cluster | None = None,
+) -> Iterator[T]:
     """Yield ``work(*job)`` for each job as it finishes (order is not kept).
 
     An exception in one job cancels the jobs that have not started and is raised here. A
     single job, or ``workers=1``, runs in this process. When a worker is killed, the jobs that it
     leaves unfinished are done again by new ones: a job must write all or nothing.
 
+    Args:
+        work: A function of a module.
+        jobs: Its arguments.
+        workers: Processes on this computer; all cores if not given.
+        cluster: Where jobs go instead; paths among the arguments are made absolute.
+
     Raises:
         WorkerLost: Workers are killed and no job gets done in between.
+        ClusterError: As ``cluster.run``.
     """
     workers = min(workers or cores(), len(jobs))
+    if cluster and jobs:
+        yield from dask.run(work, jobs, workers, cluster)
+        return
     if workers <= 1:
         yield from (work(*job) for job in jobs)
         return

@@ -8,7 +8,14 @@ from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import quote
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -19,6 +26,7 @@ from pydantic_settings import (
 
 from acula_model import recipes
 from pipeline import roots
+from pipeline.cluster import Cluster, checked
 from pipeline.manifest import load_all
 from pipeline.rewriter_address import parse
 
@@ -113,6 +121,11 @@ class Settings(BaseSettings):
     workers: int | None = Field(
         None, ge=1, description="processes for data work; default all cores"
     )
+    compute: Annotated[str, AfterValidator(checked)] = Field(
+        "local",
+        description="where data work is done: `local`, `dask` (a Dask cluster on this computer) or "
+        "`tcp://host:port` of a scheduler",
+    )
     rewriter: str = Field(
         "none",
         description="language model that puts reports into other words: `none`, "
@@ -184,10 +197,10 @@ class Settings(BaseSettings):
             load_all()[dataset].edition(edition)
         return tuple(pairs)
 
-    @field_validator("rewriter")
+    @field_validator("rewriter", "recipe")
     @classmethod
-    def _rewriter(cls, value: str) -> str:
-        parse(value)
+    def _named(cls, value: str, info: ValidationInfo) -> str:
+        (parse if info.field_name == "rewriter" else recipes.named)(value)
         return value
 
     @field_validator("rewriter_key_variable")
@@ -220,6 +233,11 @@ class Settings(BaseSettings):
         return [f"{self.mirror.rstrip('/')}/{dataset}/{quote(name) if web else name}"]
 
     @property
+    def cluster(self) -> Cluster | None:
+        """Where data work goes, unless this computer's own processes do it."""
+        return None if self.compute == "local" else Cluster(self.compute, self.data_root)
+
+    @property
     def alignment(self) -> tuple[str, ...]:
         """The chosen datasets that have reports; the others are probed only."""
         return tuple(d for d in self.datasets if load_all()[d].use == "alignment")
@@ -236,12 +254,6 @@ class Settings(BaseSettings):
     def _obtainable(self, dataset: str) -> bool:
         source = self.archive_of(dataset)
         return load_all()[dataset].access == "open" or source == "sample" or Path(source).is_dir()
-
-    @field_validator("recipe")
-    @classmethod
-    def _recipe(cls, value: str) -> str:
-        recipes.named(value)
-        return value
 
     @field_validator("heads", mode="before")
     @classmethod

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import TinyIcbhi, tone
+from kill_world import content
 
 from pipeline.settings import Settings
 
@@ -75,17 +75,6 @@ for line in sys.stdin:
     seen = int(os.read(reader, 99)) if status >= 0 else 0
     print(json.dumps([status, seen, time.perf_counter() - begun]), flush=True)
 """
-
-
-def content(root: Path) -> dict[str, str]:
-    """Every file; of a stamp only the version, since the facts count what this run had to do."""
-
-    def said(path: Path) -> bytes:
-        stamp = path.suffix == ".json" and path.parent.name in ("icbhi", root.name)
-        return json.loads(path.read_text())["version"].encode() if stamp else path.read_bytes()
-
-    files = (p for p in sorted(root.rglob("*")) if p.is_file())
-    return {p.relative_to(root).as_posix(): sha256(said(p)).hexdigest() for p in files}
 
 
 @pytest.mark.slow

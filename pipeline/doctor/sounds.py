@@ -70,7 +70,7 @@ def _stored(settings: Settings, datasets: Sequence[str]) -> Iterator[tuple[str, 
         missing = [(here.parts, folder, p) for p in keys if not (folder / f"{p}.parquet").exists()]
         tars = [here.parts / f"{p}.{kind}" for _, _, p in missing for kind in ("tar", "parquet")]
         remote.need(*tars)
-        for _ in pool.run(make, missing, settings.workers):
+        for _ in pool.run(make, missing, settings.workers, settings.cluster):
             pass
         parts.clean(folder, set(keys))
         for part in keys:

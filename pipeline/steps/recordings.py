@@ -71,7 +71,7 @@ def prepare(manifest: Manifest, settings: Settings, progress: Progress = print) 
     def work() -> tuple[str, dict[str, Any]]:
         root = archive.root(manifest, settings, progress)
         rows, refused = _read(manifest, reader.read(root))
-        audio, used, redone = _normalise(root, here, rows, settings.workers, progress)
+        audio, used, redone = _normalise(root, here, rows, settings, progress)
         table, more = _join(manifest, rows, audio)
         refused += more
         reasons = Counter(r.reason for r in refused)
@@ -127,7 +127,7 @@ def _read(
 
 
 def _normalise(
-    root: Path, here: layout.Dataset, rows: list[Recording], workers: int | None, progress: Progress
+    root: Path, here: layout.Dataset, rows: list[Recording], settings: Settings, progress: Progress
 ) -> tuple[dict[str, dict[str, Any]], set[str], int]:
     """Audio facts by native id, the parts they are in, and how many had to be made."""
     here.parts.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ def _normalise(
     ]
     items_left = sum(len(j[4]) for j in jobs)
     counted = Counted(progress, f"{here.id}: {{}} recordings normalised", items_left)
-    for count in pool.run(parts.make, jobs, workers):
+    for count in pool.run(parts.make, jobs, settings.workers, settings.cluster):
         counted.add(count)
     tables = [here.parts / f"{key}.parquet" for key in plan]
     remote.need(*tables, say=progress)

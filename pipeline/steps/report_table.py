@@ -123,7 +123,7 @@ def make(
         parts: list[Part] = []
         rows = pq.read_metadata(here.recordings).num_rows
         counted = Counted(progress, f"{manifest.id}: {{}} reports rendered and read back", rows)
-        for part in pool.run(render_part, jobs, settings.workers):
+        for part in pool.run(render_part, jobs, settings.workers, settings.cluster):
             parts.append(part)
             counted.add(part.reports)
         parts.sort(key=lambda part: part.number)

@@ -80,8 +80,8 @@ def write(
         remote.need(*tars, say=progress)
         known = _indexed(corpus.shard_index)
         counted = Counted(progress, "{} shards written", len(jobs))
-        for shard, places in pool.run(write_one, jobs, settings.workers):
-            known[shard.relative_to(corpus.shards).as_posix()] = places
+        for shard, places in pool.run(write_one, jobs, settings.workers, settings.cluster):
+            known[f"{shard.parent.name}/{shard.name}"] = places
             counted.add()
         _clean(corpus.shards, set(plan))
         tars = [corpus.shards / f"{name}.tar" for name in sorted(plan)]
