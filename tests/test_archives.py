@@ -25,9 +25,10 @@ from shipping import PACK, ship, tarred, zipped
 from worlds import write_small
 
 from pipeline import manifest as manifests
-from pipeline import samples
+from pipeline import roots, samples
 from pipeline.fetch import remote
 from pipeline.fetch.errors import FetchError
+from pipeline.lineage import derived
 from pipeline.manifest import Manifest, load_all
 from pipeline.settings import Settings, SettingsError
 from pipeline.sources import PublishedLists, RemoteFile, Unpacking
@@ -516,6 +517,31 @@ def test_notes_addresses_and_a_moved_data_root_fetch_nothing_anew(
     assert outcome.skipped and not server.asked
     assert Path(outcome.facts["root"]) == (tmp_path / "moved" / "kauh" / "archive").resolve()
     recordings.prepare(manifest, moved, lambda _: None)
+
+
+def test_with_a_store_another_computer_downloads_only_for_a_step_that_reads_the_archive(
+    tmp_path: Path, server: Publisher, online: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roots, "_ROOTS", {})
+    manifest = shipped("kauh", sample_of("kauh", tmp_path), tmp_path, server)
+
+    def on(name: str) -> tuple[store.Outcome, int, store.Outcome]:
+        at = online("kauh", data_root=f"file://{tmp_path}/store", work_folder=tmp_path / name)
+        server.asked.clear()
+        got = archive.obtain(manifest, at)
+        return got, len(server.asked), recordings.prepare(manifest, at, lambda _: None)
+
+    assert on("one")[1]
+    made = (tmp_path / "store/kauh/recordings.parquet").read_bytes()
+    got, asked, prepared = on("two")
+    assert got.skipped and prepared.skipped and not asked
+    here = layout.Dataset(tmp_path / "two", "kauh")
+    assert not here.archive.exists() and derived.sums_of(here)
+    (tmp_path / "store/stamps/kauh/recordings.json").unlink()
+    got, asked, prepared = on("three")
+    assert got.skipped and not asked and not prepared.skipped and server.asked
+    assert (tmp_path / "store/kauh/recordings.parquet").read_bytes() == made
+    assert prepared.facts["parts_made"]
 
 
 def test_a_lock_folder_that_cannot_be_written_is_said_before_anything_is_fetched(
