@@ -94,9 +94,7 @@ class Settings(BaseSettings):
     keep_downloads: bool = Field(
         True, description="keep the packed files after they were unpacked and verified"
     )
-    locks: Path | None = Field(
-        None, description="folder of lock files; default beside the manifests"
-    )
+    locks: Path | None = Field(None, description="folder of locks; default beside manifests")
     datasets: Annotated[tuple[str, ...], NoDecode] = Field(
         default_factory=_all_datasets, description="dataset ids, separated by commas"
     )
@@ -118,9 +116,7 @@ class Settings(BaseSettings):
     sample_scale: float = Field(
         2.0, gt=0, le=10, description="their size; 1 is about 250 recordings per dataset"
     )
-    workers: int | None = Field(
-        None, ge=1, description="processes for data work; default all cores"
-    )
+    workers: int | None = Field(None, ge=1, description="data processes; default all cores")
     compute: Annotated[str, AfterValidator(checked)] = Field(
         "local",
         description="where data work is done: `local`, `dask` (a Dask cluster on this computer) or "
@@ -140,9 +136,7 @@ class Settings(BaseSettings):
     marks: Path | None = Field(
         None, description="file of listeners' marks; default marks.jsonl in the data root"
     )
-    exclude_marks: bool = Field(
-        False, description="leave out pairs that a listener marked as doubtful"
-    )
+    exclude_marks: bool = Field(False, description="leave out pairs marked as doubtful")
     executor: Literal["in_process", "multiprocess"] = Field(
         "in_process", description="Dagster executor; data steps use all cores in either"
     )

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from conftest import TinyIcbhi, tone
-from kill_world import content
 
+from benchmarks import kills
+from benchmarks.kills import content
 from pipeline.settings import Settings
 
 KILLS = 30
@@ -127,3 +128,10 @@ def test_thirty_kills_anywhere_change_no_byte_and_leave_nothing(
                 corpora += 1
         harness.stdin.close()
     assert corpora > 2 and all(kills[how] > 5 for how in ("time", "operation"))
+
+
+@pytest.mark.slow
+def test_three_killed_runs_of_dagster_change_no_byte(tmp_path: Path) -> None:
+    """Two with the pool, one on a local Dask cluster; more with ``benchmarks.kills``."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    kills.rounds(tmp_path, 3, seed, lambda line: print(f"seed {seed}: {line}"))
