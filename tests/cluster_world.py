@@ -21,7 +21,7 @@ class Processes:
         self._folder, self._all = folder, list[subprocess.Popen[bytes]]()
         self._file = folder / "scheduler.json"
         self.scheduler = self._start("scheduler", "--port", "0", "--no-dashboard", code=code)
-        wait_for(self._file.is_file)
+        wait_for(lambda: self._file.is_file() and self._file.read_text().endswith("}"))
         self.address: str = json.loads(self._file.read_text())["address"]
 
     def worker(self, code: Path = ROOT, threads: int = 1) -> subprocess.Popen[bytes]:
