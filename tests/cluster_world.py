@@ -20,18 +20,30 @@ class Processes:
     def __init__(self, folder: Path, code: Path) -> None:
         self._folder, self._all = folder, list[subprocess.Popen[bytes]]()
         self._file = folder / "scheduler.json"
-        self.scheduler = self._start("scheduler", "--port", "0", "--no-dashboard", code=code)
+        self.scheduler = self._start(
+            "scheduler",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            str(self._file),
+            code=code,
+        )
+
+    @property
+    def address(self) -> str:
         wait_for(lambda: self._file.is_file() and self._file.read_text().endswith("}"))
-        self.address: str = json.loads(self._file.read_text())["address"]
+        return json.loads(self._file.read_text())["address"]
 
     def worker(self, code: Path = ROOT, threads: int = 1) -> subprocess.Popen[bytes]:
         """One that imports the project from a folder; it is not started again when it is killed."""
         own = ("--no-nanny", "--no-dashboard", "--nthreads", str(threads))
-        return self._start("worker", *own, "--local-directory", str(self._folder), code=code)
+        return self._start(
+            "worker", self.address, *own, "--local-directory", str(self._folder), code=code
+        )
 
     def _start(self, kind: str, *options: str, code: Path = ROOT) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options]
-        command += ["--scheduler-file", str(self._file)]
         paths = os.pathsep.join(map(str, (code, Path(__file__).parent)))
         with (self._folder / f"{kind}{len(self._all)}.log").open("wb") as log:
             process = subprocess.Popen(
