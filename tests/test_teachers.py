@@ -153,6 +153,13 @@ def test_the_step_reads_no_report_of_a_test_person_and_resumes(
     assert len(kept) == outcome.facts["reports"]
     assert all(kept[key][0] == len(text) for key, text in shown.items())
 
+    # Another teacher's table put in its place is noticed before a run is started on it.
+    assert embeddings.teacher(tiny_settings, SAMPLE) == teachers.facts(resumed)
+    other = teachers.facts(resumed) | {"model": "another"}
+    vectors.write(embeddings.table(tiny_settings, SAMPLE), kept, other)
+    with pytest.raises(ValueError, match=r"of the teacher another@.*asks for those of .*delete"):
+        embeddings.teacher(tiny_settings, SAMPLE)
+
 
 def cosine(vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

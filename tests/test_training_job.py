@@ -186,3 +186,15 @@ def test_vectors_of_another_teacher_are_refused(root, tmp_path):
     about = {"teacher": {"model": "another"}}
     with pytest.raises(TrainingError, match=r"of the teacher made up@.*this run is of another@"):
         reading.given(make(root, tmp_path, RECIPE, about=about))
+
+
+def test_a_replaced_table_of_vectors_is_refused(root, tmp_path):
+    """Also one that says it is of the same teacher: the numbers are what was written, or nothing."""
+    written, facts = tables.read(root / "vectors.parquet")
+    path = tmp_path / "vectors.parquet"
+    digest = tables.write(path, written, facts)
+    made = make(root, tmp_path, RECIPE, vectors=path, vectors_digest=digest)
+    assert reading.given(made).vectors
+    tables.write(path, {h: v + 1 for h, v in written.items()}, facts)
+    with pytest.raises(TrainingError, match="is not what was written for this run"):
+        reading.given(made)

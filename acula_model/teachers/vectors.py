@@ -22,7 +22,7 @@ def write(path: Path, vectors: Mapping[str, npt.NDArray[np.float32]], facts: Any
         facts: JSON values: model, revision, layer, pooling.
 
     Returns:
-        16 hex digits of hashes and numbers.
+        Their ``digest``.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -36,8 +36,16 @@ def write(path: Path, vectors: Mapping[str, npt.NDArray[np.float32]], facts: Any
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     pq.write_table(table, temporary, compression="zstd")
     temporary.replace(path)
-    read = hashlib.sha256("".join(hashes).encode() + matrix.tobytes())
-    return read.hexdigest()[:16]
+    return digest(vectors)
+
+
+def digest(vectors: Mapping[str, npt.NDArray[np.float32]]) -> str:
+    """16 hex digits of hashes and numbers: ``write`` returns it, a reader may compare it."""
+    hashes = sorted(vectors)
+    hasher = hashlib.sha256("".join(hashes).encode())
+    for h in hashes:
+        hasher.update(np.asarray(vectors[h], np.float32).tobytes())
+    return hasher.hexdigest()[:16]
 
 
 def about(path: Path) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class Job:
         shards: WebDataset tars of the pairs.
         mels: Cache of spectra; None reads sounds from the shards as they are needed.
         vectors: Parquet of ``report_hash`` and ``vector``.
+        vectors_digest: Of what was written there; other vectors are refused. Empty takes any.
         aligned, gauge, only_heard: Pair ids; see ``loop.Given``.
         about: Kept with the checkpoint.
         teacher: State of a fitted teacher, kept with the checkpoint.
@@ -51,6 +52,7 @@ class Job:
     shards: Path
     mels: Path | None
     vectors: Path
+    vectors_digest: str = ""
     aligned: Sequence[str]
     gauge: Sequence[str]
     only_heard: Sequence[str] = ()

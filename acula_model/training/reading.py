@@ -15,7 +15,7 @@ def given(job: Job, progress: Callable[[str], None] = print) -> Given:
     Raises:
         FileNotFoundError: Something is not there.
         ValueError: A shard or table that cannot be read.
-        TrainingError: The vectors are of another teacher than the run.
+        TrainingError: The vectors are of another teacher than the run, or others than were made.
     """
     front_end = encoders.build(job.recipe.encoder, **job.recipe.encoder_config).front_end
     if job.mels is None:
@@ -32,6 +32,12 @@ def given(job: Job, progress: Callable[[str], None] = print) -> Given:
         raise TrainingError(
             f"the vectors in {job.vectors} are of the teacher {teachers.named(teacher)}, this run "
             f"is of {teachers.named(expected)}: materialise `report_embeddings` again"
+        )
+    if job.vectors_digest and job.vectors_digest != vectors.digest(found):
+        raise TrainingError(
+            f"{job.vectors} is not what was written for this run; it now has {len(found)} vectors "
+            f"and says they are of the teacher {teachers.named(teacher)}: delete it and "
+            "materialise `report_embeddings` again"
         )
     return Given(
         source=source,

@@ -106,7 +106,7 @@ def run(
     # Other pairs or another teacher must not continue this run's state.
     key = teachers.hash_of(teachers.identity(teacher), said)[:8]
     table = folder / f"report_vectors-{key}.parquet"
-    tables.write(table, vectors, teachers.facts(teacher))
+    digest = tables.write(table, vectors, teachers.facts(teacher))
     return job.run(
         job.Job(
             recipe=recipe,
@@ -114,6 +114,7 @@ def run(
             shards=place,
             mels=folder / "mels" if cached else None,
             vectors=table,
+            vectors_digest=digest,
             aligned=pairs.learn,
             gauge=pairs.gauge,
             about={"teacher": teachers.facts(teacher)},

@@ -4,6 +4,7 @@ Each report is read once per teacher: vectors lie in a cache that all runs share
 killed run leaves whole.
 """
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +66,7 @@ def embed(
             "truncated": getattr(teacher, "truncated", 0),
         }
 
-    return store.cached(place / "stamp.json", inputs, [output], work)
+    return store.cached(_stamp(settings, recipe), inputs, [output], work)
 
 
 def table(settings: Settings, recipe: Recipe) -> Path:
@@ -74,8 +75,29 @@ def table(settings: Settings, recipe: Recipe) -> Path:
 
 
 def teacher(settings: Settings, recipe: Recipe) -> dict[str, Any]:
-    """Which teacher the vectors are of: model, revision, layer, pooling."""
-    return vectors.about(table(settings, recipe))
+    """Which teacher the vectors are of: model, revision, layer, pooling.
+
+    Raises:
+        ValueError: They are of another one than was asked for: the file was replaced.
+    """
+    path = table(settings, recipe)
+    found = vectors.about(path)
+    written = json.loads(_stamp(settings, recipe).read_text())["facts"]["teacher"]
+    if (said := teachers.named(found)) != written:
+        raise ValueError(
+            f"{path} has vectors of the teacher {said}, this run asks for those of {written}: "
+            "delete the file and materialise `report_embeddings` again"
+        )
+    return found
+
+
+def version(settings: Settings, recipe: Recipe) -> str:
+    """``vectors.digest`` of what was written."""
+    return store.version_at(_stamp(settings, recipe))
+
+
+def _stamp(settings: Settings, recipe: Recipe) -> Path:
+    return folder(settings, recipe) / "stamp.json"
 
 
 def state(settings: Settings, recipe: Recipe) -> Path | None:

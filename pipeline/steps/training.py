@@ -126,6 +126,7 @@ def _train(
                 shards=corpus.shards,
                 mels=corpus.mels,
                 vectors=embeddings.table(settings, recipe),
+                vectors_digest=embeddings.version(settings, recipe),
                 aligned=[r["pair_id"] for r in rows if r["align"]],
                 gauge=embeddings.gauge_pairs(rows, tasks),
                 only_heard=_only_heard(recipe, rows),
@@ -206,7 +207,7 @@ def _training_inputs(
         "subjects": store.version_at(corpus.stamp("subjects")),
         "recipe": recipe.key,
         "encoder": _encoder(recipe),
-        "vectors": store.version_at(embeddings.folder(settings, recipe) / "stamp.json"),
+        "vectors": embeddings.version(settings, recipe),
         "code": weights_code(),
     }
 
