@@ -12,7 +12,7 @@ from acula_model import csv_pairs
 from acula_model.recipes import Recipe
 from acula_model.training import start
 from acula_model.training.loop import Result
-from acula_model.training.report import Tracker
+from acula_model.training.trackers import TrackerName
 
 QUEUE = 512  # pairs
 # The release's names of encoders -> ours; all others are the same.
@@ -75,7 +75,7 @@ def align(
     warmup_steps: int,
     progress: Callable[[str], None] = print,
     processes: int | None = None,
-    trackers: Sequence[Tracker] = (),
+    trackers: Sequence[TrackerName] = (),
 ) -> Result:
     """Train on a csv; a killed run goes on where it stopped.
 

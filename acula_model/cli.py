@@ -137,9 +137,9 @@ def align(
     if (csv is None) == (shards is None):
         raise typer.BadParameter("name either --csv or --shards")
     with _explained():
-        from acula_model.training import report
+        from acula_model.training.trackers import known
 
-        trackers = report.known(tracker or ())
+        trackers = known(tracker or ())
         if shards is not None:
             from acula_model import recipes
             from acula_model.training import start

@@ -189,7 +189,7 @@ def test_vectors_of_another_teacher_are_refused(root, tmp_path):
 
 
 def test_a_replaced_table_of_vectors_is_refused(root, tmp_path):
-    """Also one that says it is of the same teacher: the numbers are what was written, or nothing."""
+    """Also one that says it is of the same teacher."""
     written, facts = tables.read(root / "vectors.parquet")
     path = tmp_path / "vectors.parquet"
     digest = tables.write(path, written, facts)

@@ -19,7 +19,7 @@ from acula_model.training.errors import TrainingError
 
 if TYPE_CHECKING:
     from acula_model.training.loop import Result
-    from acula_model.training.report import Tracker
+    from acula_model.training.trackers import TrackerName
 
 JOB, RESULT, ERROR = "job.json", "result.json", "error.txt"
 Launch = Callable[[Sequence[str]], None]
@@ -62,7 +62,7 @@ class Job:
     device: str = "auto"
     workers: int = 0
     save_seconds: float = 600.0
-    trackers: "Sequence[Tracker]" = ()
+    trackers: "Sequence[TrackerName]" = ()
     parent: tuple[str, int] | None = None
 
     def write(self) -> Path:

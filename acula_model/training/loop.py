@@ -11,9 +11,19 @@ from typing import Any
 from acula_model import checkpoint, features
 from acula_model.recipes import Recipe
 from acula_model.spectra import Source
-from acula_model.training import feed, held_out, order, pairs, ranks, report, state, stopping
+from acula_model.training import (
+    feed,
+    held_out,
+    order,
+    pairs,
+    ranks,
+    report,
+    state,
+    stopping,
+)
 from acula_model.training.errors import InterruptedTrainingError, TrainingError
 from acula_model.training.model import Aligner
+from acula_model.training.trackers import TrackerName
 from acula_model.training.trainer import LOSSES, Trainer
 
 
@@ -55,7 +65,7 @@ def align(
     teacher: Path | None = None,
     key: str = "",
     save_seconds: float = 600.0,
-    trackers: Sequence[report.Tracker] = (),
+    trackers: Sequence[TrackerName] = (),
 ) -> Result:
     """Train; continue where a killed run stopped, with the same result.
 
@@ -80,8 +90,11 @@ def align(
     """
     device = ranks.pick(device)
     folder.mkdir(parents=True, exist_ok=True)
-    with ranks.group(device), stopping.event() as stopped:
-        said = report.Reporter(folder, progress, trackers, asdict(recipe), ranks.rank() > 0)
+    with (
+        ranks.group(device),
+        stopping.event() as stopped,
+        report.Reporter(folder, progress, trackers, asdict(recipe), ranks.rank() > 0) as said,
+    ):
         run = _Run(recipe, given, folder, device, f"{recipe.key}-{key}", said)
         run.resume()
         try:

@@ -11,7 +11,7 @@ from acula_model.teachers import vectors as tables
 from acula_model.training import job
 from acula_model.training.errors import TrainingError
 from acula_model.training.loop import Result
-from acula_model.training.report import Tracker
+from acula_model.training.trackers import TrackerName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def run(
     folder: Path,
     progress: Callable[[str], None] = print,
     processes: int | None = None,
-    trackers: Sequence[Tracker] = (),
+    trackers: Sequence[TrackerName] = (),
     cached: bool = True,
 ) -> Result:
     """Embed the reports, then train in processes of its own; a killed run goes on.
