@@ -9,6 +9,7 @@ at a size that two processor cores can train.
 # B = clips, T = frames, M = mel bins, N = patches of a clip, V = visible ones, P = cells of a
 # patch, D = width of a token
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -200,7 +201,9 @@ class OperaGT(AudioEncoder):
             raise ValueError(f"takes {time} to {longest} frames; got {frames}")
         if self.sizes.standardise == "spectrum":
             mel_BTM = mel_BTM - mel_BTM.mean(1, keepdim=True)
-            mel_BTM = mel_BTM / (mel_BTM.std((1, 2), keepdim=True) + 1e-3)
+            # The deviation, since the mean is 0 now: several times as fast as ``Tensor.std``.
+            length_B11 = torch.linalg.vector_norm(mel_BTM, dim=(1, 2), keepdim=True)
+            mel_BTM = mel_BTM / (length_B11 / math.sqrt(mel_BTM[0].numel() - 1) + 1e-3)
         return to_patches(mel_BTM, (time, bands))
 
     def _unmasked(self, mel_BTM: Tensor) -> Tensor:
