@@ -103,6 +103,7 @@ class Manifest(Strict):
     contents: list[Contents] = Field([])
     editions: dict[str, Edition] = Field({})
     published: PublishedLists | None = None
+    stand_in: str = Field("", description="what names likely persons where no id does, in words")
     findings: dict[str, FindingSpec]
     tasks: dict[str, Task] = Field({})
 

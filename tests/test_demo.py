@@ -132,27 +132,9 @@ def _own_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _chromium() -> str:
-    found = [p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()]
-    if not found:
-        pytest.skip("no Chromium on this computer: install the package `chromium`")
-    return found[0]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=_chromium(), args=flags)
-        yield chromium
-        chromium.close()
-
-
 @pytest.mark.browser
-def test_the_ui_shows_groups_history_and_scores(ui, browser):
-    page = browser.new_page()
+def test_the_ui_shows_groups_history_and_scores(ui, chromium):
+    page = chromium.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda e: errors.append(str(e)))
     page.goto(f"{ui}/asset-groups")
@@ -167,8 +149,8 @@ def test_the_ui_shows_groups_history_and_scores(ui, browser):
 
 
 @pytest.mark.browser
-def test_the_results_page_opens_from_disk_without_a_request(project, made, browser):
-    page = browser.new_page()
+def test_the_results_page_opens_from_disk_without_a_request(project, made, chromium):
+    page = chromium.new_page()
     requests: list[str] = []
     page.on("request", lambda r: requests.append(r.url))
     place = (project.root / "data" / "results_page" / "index.html").as_uri()

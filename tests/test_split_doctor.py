@@ -21,6 +21,7 @@ from pipeline.doctor import own
 from pipeline.doctor.certificate import SCHEMA, Certificate, certify
 from pipeline.doctor.power import standard_error
 from pipeline.doctor.table import Choices, build
+from pipeline.manifest import load_all
 
 OPERA = SHARED / "reference/opera_splits"
 RELEASE = SHARED / "reference/acula_release/datasets"
@@ -315,6 +316,36 @@ def test_our_own_task_is_certified_with_its_sounds(
     assert code == 1 and "icbhi/108" in said and "subject_clean" in said
     code, said = acula("icbhi/asthma", "--no-sounds")
     assert code == 2 and "icbhi/copd" in said
+
+
+def test_likely_persons_are_said_to_be_likely_and_by_what() -> None:
+    """As the results page repeats it: a town, an age and a sex are no proof of a person."""
+    people = {"a": ("train", "x"), "b": ("test", "x"), "c": ("test", "y"), "d": ("train", "z")}
+    rows = [
+        {
+            "recording_id": f"coughvid/{r}", "fold": fold, "person_id": f"coughvid/{who}",
+            "label": who == "x",
+        }
+        for r, (fold, who) in people.items()
+    ]  # fmt: skip
+    ids = [str(r["recording_id"]) for r in rows]
+    facts = {
+        i: {
+            "member": i, "raw_sha256": i, "audio_sha256": i, "native_rate": 48_000,
+            "native_format": "webm", "findings": "{}",
+        }
+        for i in ids
+    }  # fmt: skip
+    manifest = load_all()["coughvid"]
+    split = own.of_rows(
+        manifest, "coughvid/sex", "as_published", rows, dict.fromkeys(ids, "proxy"), facts
+    )
+    said = {v.about: v for v in certify(split).verdicts}
+    assert said["persons"].text == "Persons: not known (only by a stand-in, see below)."
+    assert said["likely"].level == "warn" and said["likely"].text == (
+        "Likely the same person: 1 of 2 tested recordings share place, age and sex with one on "
+        "another side; their labels agree by 100%."
+    )
 
 
 # The published splits, as their arrays have them.

@@ -71,14 +71,14 @@ def splits(settings: Settings, task: str) -> list[Split]:
     facts = {r["recording_id"]: r for r in store.read_table(tables[2], _FACTS).to_pylist()}
     variants = sorted({r["variant"] for r in rows})
     return [
-        _split(
+        of_rows(
             manifest, task, variant, [r for r in rows if r["variant"] == variant], identity, facts
         )
         for variant in variants
     ]
 
 
-def _split(
+def of_rows(
     manifest: Manifest,
     task: str,
     variant: str,
@@ -86,6 +86,16 @@ def _split(
     identity: Mapping[str, str],
     facts: Mapping[str, Mapping[str, Any]],
 ) -> Split:
+    """One variant of a task.
+
+    Args:
+        manifest: Of its dataset.
+        task: ``<dataset>/<task>``.
+        variant: Of its splits.
+        rows: ``TaskRow`` of both.
+        identity: recording id -> how its person is known.
+        facts: recording id -> its row of ``recordings``.
+    """
     asked = manifest.tasks[task.partition("/")[2]]
     label, classes = asked.label, list(asked.codes)
     columns: dict[str, tuple[str, str]] = {}
@@ -119,7 +129,7 @@ def _split(
                 },
             }
         )
-    sources = {"side": "fold", "label": label, "person": "person_id", "proxy": "person_id by proxy"}
+    sources = {"side": "fold", "label": label, "person": "person_id", "proxy": manifest.stand_in}
     return Split(
         name=f"{task} {variant}",
         rows=pd.DataFrame(table, dtype=object),
