@@ -39,7 +39,7 @@ class Raw:
     def __len__(self) -> int:
         return len(self.level_BTM)
 
-    def __getitem__(self, rows: slice) -> "Raw":
+    def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> "Raw":
         return Raw(self.level_BTM[rows], self.top_B[rows], self.step_B[rows])
 
     @classmethod
@@ -95,6 +95,50 @@ class Source(Protocol):
             ValueError: Windows of different lengths (not ``FrontEnd.one_length``).
         """
         ...
+
+
+class Several:
+    """Sources of one front end as one, such as shards and what is in none of them.
+
+    Attributes:
+        meta: Of all of them.
+        front_end: Theirs.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        """Where two have a pair, the first is asked.
+
+        Raises:
+            ValueError: There is none, or their front ends differ.
+        """
+        if len({s.front_end.key for s in sources}) != 1:
+            raise ValueError("sources of one front end are wanted, at least one")
+        self._sources, self.front_end = list(sources), sources[0].front_end
+        self.meta: dict[str, dict[str, Any]] = {}
+        self._of: dict[str, int] = {}
+        for n, source in reversed(list(enumerate(sources))):
+            self.meta |= source.meta
+            self._of |= dict.fromkeys(source.meta, n)
+
+    def crops(self, ids: Sequence[str], seed_B: Seeds) -> Raw:
+        """See ``Source``."""
+        parts = [
+            (s.crops([ids[int(k)] for k in at], seed_B[at]), at) for s, at in self._shares(ids)
+        ]
+        back_B = np.argsort(np.concatenate([at for _, at in parts]))
+        return Raw.joined([raw for raw, _ in parts])[back_B]
+
+    def grid(self, ids: Sequence[str]) -> tuple[Raw, npt.NDArray[np.int64]]:
+        """See ``Source``."""
+        parts = [(s.grid([ids[int(k)] for k in at]), at) for s, at in self._shares(ids)]
+        owner_B = np.concatenate([at[own_B] for (_, own_B), at in parts])
+        order_B = np.argsort(owner_B, kind="stable")
+        return Raw.joined([raw for (raw, _), _ in parts])[order_B], owner_B[order_B]
+
+    def _shares(self, ids: Sequence[str]) -> list[tuple[Source, npt.NDArray[np.int64]]]:
+        of_B = np.array([self._of[i] for i in ids])
+        shares = [(s, np.flatnonzero(of_B == n)) for n, s in enumerate(self._sources)]
+        return [(s, at) for s, at in shares if len(at)]
 
 
 def draw(seed_B: Seeds) -> npt.NDArray[np.float64]:

@@ -20,6 +20,7 @@ the difference, paired over test persons (the same persons are drawn for both ar
 
 import argparse
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from acula_model.evaluation import examples
 from acula_model.evaluation.intervals import Scored, mean_difference
 from acula_model.evaluation.protocols import default
 from acula_model.evaluation.task import Task
+from acula_model.front_end import FrontEnd
 from acula_model.recipes import Recipe
 from pipeline import pool
 from pipeline import settings as configuration
@@ -52,14 +54,17 @@ ARMS = (
 ASKED_AGAIN = ("icbhi/copd_meditron", "zchsound/symptomatic_clean", "zchsound/symptomatic_noise")
 
 
-def arm_recipe(arm: str, seed: int, base: str = "sample") -> Recipe:
+def arm_recipe(arm: str, seed: int, base: str = "sample", epochs: int | None = None) -> Recipe:
     """The recipe of an arm, which is a change of the sample recipe."""
     changed = arm if arm in recipes.CHANGES else ""
     recipe = recipes.named(f"{base}+{changed}" if changed else base)
-    return dataclasses.replace(recipe, seed=seed, name=f"{arm}-{seed}")
+    epochs = recipe.epochs if epochs is None else epochs
+    return dataclasses.replace(recipe, seed=seed, epochs=epochs, name=f"{arm}-{seed}")
 
 
-def corpus(data_root: Path, seed: int, scale: float) -> configuration.Settings:
+def corpus(
+    data_root: Path, seed: int, scale: float, arms: Sequence[str] = ARMS
+) -> configuration.Settings:
     """Make the sample corpus up to shards, spectra and teacher vectors; returns its settings."""
     from pipeline.steps import embeddings
 
@@ -78,15 +83,23 @@ def corpus(data_root: Path, seed: int, scale: float) -> configuration.Settings:
     subjects.decide(settings, manifests)
     pairs.join(settings)
     shards.write(settings, manifests)
-    for recipe in {r.teacher: r for r in (arm_recipe(arm, 0) for arm in ARMS)}.values():
+    for recipe in {r.teacher: r for r in (arm_recipe(arm, 0) for arm in arms)}.values():
         embeddings.embed(settings, recipe)
     place, front_end = layout.Corpus(data_root), encoders.build(recipes.SAMPLE.encoder).front_end
     mels.load(place.shards, place.mels, front_end)  # once, not by every worker
     return settings
 
 
+@functools.cache
+def corpus_of(data_root: Path, front_end: FrontEnd) -> tuple[mels.Mels, list[dict[str, Any]]]:
+    """Spectra and pairs, opened once by a worker for all its arms."""
+    place = layout.Corpus(data_root)
+    rows = store.read_table(place.table("pairs")).to_pylist()
+    return mels.load(place.shards, place.mels, front_end), rows
+
+
 def train_arm(
-    arm: str, seed: int, settings: configuration.Settings, base: str
+    arm: str, seed: int, settings: configuration.Settings, base: str, epochs: int | None = None
 ) -> tuple[str, int, dict[str, Scored]]:
     """Train and probe one arm from one seed; runs in a worker with one thread."""
     import torch
@@ -99,7 +112,6 @@ def train_arm(
 
     torch.set_num_threads(1)
     place = layout.Corpus(settings.data_root)
-    rows = store.read_table(place.table("pairs")).to_pylist()
     everything = probing.task_rows(settings)
     tasks = [
         t
@@ -108,9 +120,9 @@ def train_arm(
         and t["task"].partition("/")[0] in settings.alignment
         and t["task"] not in ASKED_AGAIN
     ]
-    recipe = arm_recipe(arm, seed, base)
+    recipe = arm_recipe(arm, seed, base, epochs)
     model = Aligner(recipe, text_width=1).encoder
-    source = mels.load(place.shards, place.mels, model.front_end)
+    source, rows = corpus_of(settings.data_root, model.front_end)
     if arm != "before":
         made_of = [recipe.key, store.version_at(place.stamp("shards")), training.weights_code()]
         given = loop.Given(
@@ -158,10 +170,11 @@ def table(
     scale: float,
     arms: Sequence[str] = ARMS,
     base: str = "sample",
+    epochs: int | None = None,
 ) -> dict[str, Any]:
     """Make the corpus, train the arms, compare ``aligned`` with each other one."""
-    settings = corpus(data_root, corpus_seed, scale)
-    jobs = [(arm, seed, settings, base) for seed in range(seeds) for arm in reversed(arms)]
+    settings = corpus(data_root, corpus_seed, scale, arms)
+    jobs = [(arm, seed, settings, base, epochs) for seed in range(seeds) for arm in reversed(arms)]
     found: dict[str, dict[str, list[Scored]]] = {arm: {} for arm in arms}
     for arm, _, scored in sorted(pool.run(train_arm, jobs), key=lambda r: r[:2]):
         for task, score in scored.items():
@@ -208,7 +221,11 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
     parser.add_argument("--base", default="sample", help="recipe that the arms change")
+    parser.add_argument("--epochs", type=int, help="of every arm; the recipe's if not given")
     given = parser.parse_args()
-    made = table(given.data, given.corpus_seed, given.seeds, given.scale, given.arms, given.base)
+    made = table(
+        given.data, given.corpus_seed, given.seeds, given.scale, given.arms, given.base,
+        given.epochs,
+    )  # fmt: skip
     print(show(made))  # noqa: T201
     (given.data / "learning.json").write_text(json.dumps(made, indent=1))

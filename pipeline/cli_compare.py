@@ -28,7 +28,9 @@ def compare(
     as_json: Annotated[Path | None, typer.Option("--json", help="also write for programs")] = None,
     variant: Annotated[str, typer.Option(help="of the split")] = "subject_clean",
     protocol: Annotated[str, typer.Option(help="`default` or `published`")] = "default",
-    head: Annotated[str, typer.Option(help="`linear`, `mlp` or `attentive`")] = "linear",
+    head: Annotated[
+        str, typer.Option(help="`linear`, `mlp`, `attentive` or `finetune`")
+    ] = "linear",
 ) -> None:
     """Compare runs: scores, and differences from the first run paired over the same persons."""
     from pipeline.cli_datasets import load_settings

@@ -32,7 +32,7 @@ from pipeline.rewriter_address import parse
 
 FILE = Path("acula.toml")
 PREFIX = "ACULA_"
-Head = Literal["linear", "mlp", "attentive"]
+Head = Literal["linear", "mlp", "attentive", "finetune"]
 
 
 class SettingsError(ValueError):
@@ -110,7 +110,8 @@ class Settings(BaseSettings):
     )
     heads: Annotated[tuple[Head, ...], NoDecode] = Field(
         ("linear",),
-        description="probe heads: `linear` (always), `mlp`, `attentive`, separated by commas",
+        description="probe heads: `linear` (always), `mlp`, `attentive`, `finetune` (slow), "
+        "separated by commas",
     )
     sample_seed: int = Field(1, description="seed of the built-in sample archives")
     sample_scale: float = Field(

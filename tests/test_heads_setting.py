@@ -1,15 +1,22 @@
 """Further probe heads are a setting: through embeddings, scores, floors, verdicts and the page."""
 
 import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import training_world
 from page_world import MANIFESTS, RECIPE, world
+from training_world import silent
 
-from acula_model.evaluation import heads
+from acula_model import mels
+from acula_model.evaluation import finetune, heads
 from acula_model.evaluation.score import Score
+from acula_model.front_end import MelFrontEnd
+from acula_model.spectra import Several, Source
 from pipeline.settings import Settings
 from pipeline.steps import score_files, store, training
 
@@ -28,9 +35,9 @@ def test_heads_through_baseline_comparison_and_page(
         monkeypatch.setattr(heads, name, value)
     here = world(tmp_path, heads=("linear", "mlp"))
 
-    def baseline(*names: str) -> store.Outcome:
+    def baseline(*names: str, say: Any = silent) -> store.Outcome:
         own = Settings(**dict(here.settings) | {"heads": names})
-        return training.baseline(own, RECIPE, MANIFESTS, lambda line: None)
+        return training.baseline(own, RECIPE, MANIFESTS, say)
 
     made_up = (here.corpus.recording_embeddings / here.floor.name).glob("*.npz")
     for path in [here.floor / "stamp.json", *made_up]:
@@ -72,3 +79,43 @@ def test_heads_through_baseline_comparison_and_page(
                 [w.mean(0) for w in own], means["vectors"], rtol=1e-5, atol=1e-6
             )
     assert not baseline("linear").skipped and {*of_heads(here.floor)} == {"linear"}
+
+    # Fine-tuning reads spectra; what is done of it is kept where a run was killed.
+    quick = partial(finetune.Settings, epochs=1, seeds=(0,))
+    monkeypatch.setattr(finetune, "Settings", quick)
+    lines: list[str] = []
+    assert not baseline("finetune", say=lines.append).skipped
+    now = of_heads(here.floor)
+    assert now["linear"] == told["linear"]
+    asked = {(s.task, s.variant) for s in now["linear"] if s.protocol == "default"}
+    assert {(s.task, s.variant) for s in now["finetune"]} == asked
+    scored = [s for s in now["finetune"] if s.value is not None]
+    assert scored and all(s.low is not None and s.shuffled is None for s in scored)
+    assert any("fine-tuning 1 of" in n and "epoch 1 of 1" in n for n in lines)
+    (here.floor / "stamp.json").unlink()
+    monkeypatch.setattr(finetune, "run", None)
+    baseline("finetune")
+    assert of_heads(here.floor) == now
+
+
+class Some:
+    """A source with some of another one's pairs."""
+
+    def __init__(self, whole: Source, ids: list[str]):
+        self.front_end, self.meta = whole.front_end, {i: whole.meta[i] for i in ids}
+        self.crops, self.grid = whole.crops, whole.grid
+
+
+def test_several_sources_are_as_one(tmp_path: Path) -> None:
+    training_world.write(tmp_path, count=16)
+    whole = mels.load(tmp_path, tmp_path / "mels", MelFrontEnd(), lambda _: None)
+    ids = sorted(whole.meta)
+    several = Several([Some(whole, ids[:5]), Some(whole, ids[3:])])
+    assert several.meta == whole.meta
+    mixed = ids[::-3] + ids[1::3]
+    seed_B = np.arange(len(mixed))
+    (one, owner), (other, owned) = (s.grid(mixed) for s in (whole, several))
+    assert owner.tolist() == owned.tolist()
+    for a, b in ((one, other), (whole.crops(mixed, seed_B), several.crops(mixed, seed_B))):
+        for name in ("level_BTM", "top_B", "step_B"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))

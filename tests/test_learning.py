@@ -8,12 +8,17 @@ from benchmarks import learning
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700)]
 
+BEATEN = ("before", "shuffled_reports", "random_text", "release_cov")
+BESIDE = ("masked_only", "infonce")  # in the table; nothing is claimed of them here
+EPOCHS = 12  # of every arm, of the recipe's 20: less to learn from, and 0.6 of the time
+
 
 def test_the_aligned_encoder_beats_what_cannot_know_the_pairing(tmp_path: Path):
     """On a sample corpus that nothing was tuned on; intervals are paired over test persons."""
-    arms = ("before", "shuffled_reports", "random_text", "release_cov", "aligned")
-    result = learning.table(tmp_path, corpus_seed=7, seeds=3, scale=2.0, arms=arms)
+    arms = (*BEATEN, *BESIDE, "aligned")
+    result = learning.table(tmp_path, 7, seeds=3, scale=2.0, arms=arms, epochs=EPOCHS)
     print(learning.show(result))
     assert len(result["tasks"]) == 10
-    for arm in arms[:-1]:
+    assert set(result["mean_auroc"]) == set(arms)
+    for arm in BEATEN:
         assert result["aligned_minus"][arm]["low"] > 0, learning.show(result)

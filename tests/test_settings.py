@@ -67,7 +67,7 @@ def test_datasets_are_a_list_with_commas(load: Callable[..., Settings], value: s
         ({"ACULA_DATASET": "icbhi"}, r"no setting ACULA_DATASET; valid: .*ACULA_DATASETS"),
         ({"acula_dataset": "icbhi"}, r"no setting acula_dataset; valid: .*ACULA_DATASETS"),
         ({"ACULA_DATASETS": "icbhi,circr"}, r"no dataset circr; valid ids: .*circor.*icbhi"),
-        ({"ACULA_HEADS": "mpl"}, r"heads.*'linear', 'mlp' or 'attentive'"),
+        ({"ACULA_HEADS": "mpl"}, r"heads.*'linear', 'mlp', 'attentive' or 'finetune'"),
         ({"ACULA_DATASETS": " , "}, r"at least one dataset of: .*icbhi"),
         ({"ACULA_RECIPE": "dmo"}, r"no recipe 'dmo'; valid names: sample, paper"),
         ({"ACULA_ARCHIVES": "smple"}, r"'smple' is neither `sample` nor `download` nor an exist"),

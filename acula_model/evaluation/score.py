@@ -16,7 +16,7 @@ class Score:
         task: ``<dataset>/<task>``.
         variant: Of the split: ``subject_clean``, ``as_published``, ...
         protocol: ``default``, ``published`` or ``floor``.
-        head: ``linear``, ``mlp``, ``attentive``, ``finetuned``; for a floor, its name.
+        head: ``linear``, ``mlp``, ``attentive``, ``finetune``; for a floor, its name.
         features: What the head read: ``encoder``, ``shortcut``, ...
         metric: ``auroc`` (macro one-vs-rest where there are more classes) or ``mae``.
         value: On test; a mean over seeds where the protocol has seeds. None if not run.

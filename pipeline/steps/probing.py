@@ -2,19 +2,19 @@
 
 All heads of all tasks read one table of embeddings, kept per encoder and dataset, so that a new
 task or protocol embeds nothing again. The attentive head reads what the table is the mean of: its
-windows, kept beside it where that head is asked for.
+windows, kept beside it where that head is asked for. Fine-tuning reads the spectra.
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from acula_model import evaluation, features, mels
+from acula_model import evaluation, features
 from acula_model.encoders.base import AudioEncoder
 from acula_model.evaluation import run as evaluate
 from acula_model.evaluation.task import Task
@@ -22,7 +22,7 @@ from acula_model.training import ranks
 from pipeline.manifest import Manifest
 from pipeline.records import pair_id
 from pipeline.settings import Settings
-from pipeline.steps import layout, remote, score_files, store
+from pipeline.steps import finetuning, layout, recording_spectra, score_files, store
 
 Progress = Callable[[str], None]
 Vectors = dict[str, npt.NDArray[np.float32]]
@@ -40,7 +40,9 @@ def task_rows(settings: Settings) -> list[dict[str, Any]]:
 
 def code() -> str:
     """Version of everything between embeddings and scores."""
-    return store.package_version(evaluation, score_files, sys.modules[__name__])
+    return store.package_version(
+        evaluation, score_files, finetuning, recording_spectra, sys.modules[__name__]
+    )
 
 
 def probe(
@@ -68,7 +70,14 @@ def probe(
     if "attentive" in settings.heads:  # first, since one pass gives both
         windows = recording_vectors(settings, encoder, key, progress, windowed=True)
     vectors = recording_vectors(settings, encoder, key, progress)
-    return score(vectors, settings, manifests, place, progress=progress, windows=windows)
+    tuned = None
+    if "finetune" in settings.heads:
+        kept = folder(settings, key) / "finetune"
+        rows, known = task_rows(settings), tasks(manifests)
+        tuned = finetuning.run(settings, rows, known, encoder, kept, code(), progress)
+    return score(vectors, settings, manifests, place, "encoder", evaluate.PROTOCOLS, progress,
+        windows, tuned,
+    )  # fmt: skip
 
 
 def recording_vectors(
@@ -122,6 +131,7 @@ def score(
     protocols: tuple[str, ...] = evaluate.PROTOCOLS,
     progress: Progress = print,
     windows: Mapping[str, npt.NDArray[Any]] | None = None,
+    tuned: evaluate.Found | None = None,
 ) -> dict[str, Any]:
     """Score features on every task, variant and head; writes two tables, returns a summary.
 
@@ -134,9 +144,10 @@ def score(
         protocols: ``default``, ``published``.
         progress: Called with a line now and then.
         windows: recording id -> [W, D] for the head that attends; the vectors if not given.
+        tuned: Scores and predictions of copies that were fine-tuned, to write with them.
     """
     rows, known = task_rows(settings), tasks(manifests)
-    pooled = [h for h in settings.heads if h != "attentive"]
+    pooled = [h for h in settings.heads if h not in ("attentive", "finetune")]
     scores, said = evaluate.run(
         vectors, rows, known, protocols, pooled, name=name, progress=progress
     )
@@ -145,6 +156,8 @@ def score(
             windows or vectors, rows, known, ("default",), ("attentive",), name, progress
         )
         scores, said = scores + more[0], said + more[1]
+    if tuned is not None:
+        scores, said = scores + tuned[0], said + tuned[1]
     score_files.write(place, scores, said)
     return summary(place)
 
@@ -184,7 +197,9 @@ def _of_dataset(
         on_device = encoder.to(ranks.pick("auto"))
         embed = features.windows if windowed else features.embed
         vectors: Vectors = {}
-        for source in _spectra(settings, dataset, ids, encoder, progress):
+        for source in recording_spectra.sources(
+            settings, dataset, ids, encoder.front_end, progress
+        ):
             here = [p for i in ids if (p := pair_id(i)) in source.meta and p not in vectors]
             vectors |= embed(on_device, source, here)
         found = [vectors[pair_id(i)] for i in ids]
@@ -206,26 +221,3 @@ def _keep(path: Path, encoder: AudioEncoder, ids: list[str], **arrays: npt.NDArr
     about = np.array(json.dumps(encoder.description))  # weights, window policy
     with store.finished(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, ids=np.array(ids), about=about, **arrays)
-
-
-def _spectra(
-    settings: Settings, dataset: str, ids: list[str], encoder: AudioEncoder, progress: Progress
-) -> Iterator[mels.Mels]:
-    """Spectra of a dataset's recordings: of shards, which training reads, then of what is left."""
-    corpus = layout.Corpus(settings.data_root)
-    left = {pair_id(i) for i in ids}
-    if dataset in settings.alignment:
-        remote.need(corpus.shards, say=progress)
-        source = mels.load(corpus.shards, corpus.mels, encoder.front_end, progress)
-        left -= source.meta.keys()
-        yield source
-    if left:
-        here = corpus.dataset(dataset)
-        columns = ["recording_id", "part", "audio_sha256"]
-        tars: dict[Path, list[tuple[str, str]]] = {}
-        for row in store.read_table(here.recordings, columns).to_pylist():
-            if (pair := pair_id(row["recording_id"])) in left:
-                tar = here.parts / f"{row['part']}.tar"
-                tars.setdefault(tar, []).append((pair, row["audio_sha256"]))
-        remote.need(*tars, say=progress)
-        yield mels.of_tars(tars, corpus.mels, encoder.front_end, progress)
