@@ -171,10 +171,27 @@ def table(
     arms: Sequence[str] = ARMS,
     base: str = "sample",
     epochs: int | None = None,
+    once: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Make the corpus, train the arms, compare ``aligned`` with each other one."""
+    """Make the corpus, train the arms, compare ``aligned`` with each other one.
+
+    Args:
+        data_root: Gets the corpus and the runs.
+        corpus_seed: Of the sample archives.
+        seeds: Runs of an arm.
+        scale: Size of the sample archives.
+        arms: Which ones; ``aligned`` must be among them.
+        base: Recipe that the arms change.
+        epochs: Of every arm; the recipe's if not given.
+        once: Arms with one run, compared with the run of ``aligned`` from the same seed.
+    """
     settings = corpus(data_root, corpus_seed, scale, arms)
-    jobs = [(arm, seed, settings, base, epochs) for seed in range(seeds) for arm in reversed(arms)]
+    jobs = [
+        (arm, seed, settings, base, epochs)
+        for seed in range(seeds)
+        for arm in reversed(arms)
+        if seed == 0 or arm not in once
+    ]
     found: dict[str, dict[str, list[Scored]]] = {arm: {} for arm in arms}
     for arm, _, scored in sorted(pool.run(train_arm, jobs), key=lambda r: r[:2]):
         for task, score in scored.items():
@@ -188,11 +205,18 @@ def table(
         "mean_auroc": {arm: round(float(np.mean(list(v.values()))), 4) for arm, v in auroc.items()},
         "auroc": {t: {arm: round(auroc[arm][t], 3) for arm in arms} for t in tasks},
         "aligned_minus": {
-            arm: dataclasses.asdict(mean_difference(found["aligned"], found[arm]))
-            for arm in arms
+            arm: dataclasses.asdict(mean_difference(_first(found["aligned"], own), own))
+            for arm, own in found.items()
             if arm != "aligned"
         },
     }
+
+
+def _first(
+    ours: dict[str, list[Scored]], other: dict[str, list[Scored]]
+) -> dict[str, list[Scored]]:
+    """As many runs of each task as the other has."""
+    return {task: runs[: len(other[task])] for task, runs in ours.items()}
 
 
 def show(result: dict[str, Any]) -> str:

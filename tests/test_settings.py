@@ -52,7 +52,7 @@ def test_the_linear_head_is_always_there_and_order_says_nothing(
     load: Callable[..., Settings], value: str
 ) -> None:
     assert load(ACULA_HEADS=value).heads == ("linear", "mlp")
-    assert get_args(configuration.Head) == evaluate.HEADS
+    assert get_args(configuration.Head) == (*evaluate.HEADS, "finetune")
 
 
 @pytest.mark.parametrize("value", ["icbhi,circor", " icbhi , circor,", "icbhi,circor,icbhi"])
