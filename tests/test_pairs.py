@@ -103,3 +103,17 @@ def test_a_changed_recording_reaches_its_pair(
     folder = layout.Dataset(tiny_settings.data_root, "icbhi").parts
     for row in after.values():
         assert parts.read_flac(folder, row["part"], row["offset"], row["size"])[:4] == b"fLaC"
+
+
+def test_reports_and_recordings_that_do_not_match_are_refused(
+    materialise: Materialise, tiny_settings: Settings
+) -> None:
+    """Somebody has put an older table in its place: a pair without a report is not written."""
+    materialise("pairs")
+    here = layout.Dataset(tiny_settings.data_root, "icbhi")
+    rows = store.read_table(here.reports)
+    store.write_table(here.reports, rows.slice(1), rows.schema)
+    corpus = layout.Corpus(tiny_settings.data_root)
+    corpus.stamp("pairs").unlink()
+    with pytest.raises(ValueError, match="1 recordings of icbhi are missing in `icbhi/reports`"):
+        pairs.join(tiny_settings)

@@ -2,15 +2,17 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 
 from pipeline.records import pair_id
 from pipeline.settings import Settings
 from pipeline.steps import layout, marks, parts, report_table, store
 
+pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 _AUDIO = [f for f in parts.FACTS if f.name != "raw_bytes"]
 # Keys that the pair has anyway, and how a text came about, which stays in the reports table.
 _NOT_OF_PAIRS = {"recording_id", "dataset", *(f.name for f in report_table.REWRITING)}
@@ -32,6 +34,10 @@ SCHEMA = pa.schema(
         *[f for f in report_table.SCHEMA if f.name not in _NOT_OF_PAIRS],
     ]
 )
+_PERSON = [
+    "recording_id", "dataset", "case_id", "person_id", "identity", "split", "split_rule",
+]  # fmt: skip
+_REPORT = [f.name for f in report_table.SCHEMA if f.name not in _NOT_OF_PAIRS]
 _RECORDING = [
     "recording_id",
     "modality",
@@ -63,39 +69,64 @@ def join(settings: Settings) -> store.Outcome:
         inputs["excluded_by_marks"] = sorted(doubtful)
 
     def work() -> tuple[str, dict[str, Any]]:
-        people = {r["recording_id"]: r for r in _rows(corpus, "subjects")}
-        tasks = _rows(corpus, "task_rows")
-        held_out = held_out_persons(tasks)
-        rows: list[dict[str, Any]] = []
-        left_out: list[str] = []
-        for here in sources:
-            texts = {r["recording_id"]: r for r in store.read_table(here.reports).to_pylist()}
-            for recording in store.read_table(here.recordings, _RECORDING).to_pylist():
-                key = recording["recording_id"]
-                if pair_id(key) in doubtful:
-                    left_out.append(key)
-                    continue
-                person = people[key]
-                align = person["split"] == "train" and person["person_id"] not in held_out
-                row = recording | person | texts[key] | {"pair_id": pair_id(key), "align": align}
-                rows.append({name: row[name] for name in SCHEMA.names})
-        if not rows:
+        people = store.read_table(corpus.table("subjects"), _PERSON)
+        held_out = held_out_persons(_rows(corpus, "task_rows"))
+        joined = pa.concat_tables([_joined(here, people) for here in sources])
+        ids = joined["recording_id"].to_pylist()
+        kept = [i for i, key in enumerate(ids) if pair_id(key) not in doubtful]
+        if not kept:
             raise ValueError("no dataset has a usable recording: look at the quarantine tables")
-        rows.sort(key=lambda r: r["pair_id"])
-        if len({r["pair_id"] for r in rows}) < len(rows):
+        keys = {pair_id(ids[i]): i for i in kept}
+        if len(keys) < len(kept):
             raise ValueError("two recordings have one pair id; lengthen records.pair_id")
-        version = store.write_table(corpus.table("pairs"), rows, SCHEMA)
+        order = sorted(keys)
+        table = _taken(joined, [keys[k] for k in order])
+        del joined
+        align = [
+            split == "train" and person not in held_out
+            for split, person in zip(
+                table["split"].to_pylist(), table["person_id"].to_pylist(), strict=True
+            )
+        ]
+        table = table.append_column("pair_id", pa.array(order, pa.string()))
+        table = table.append_column("align", pa.array(align, pa.bool_()))
+        version = store.write_table(corpus.table("pairs"), table, SCHEMA)
+        left_out = [key for key in ids if pair_id(key) in doubtful]
         return version, {
-            "pairs": len(rows),
-            "aligned": sum(r["align"] for r in rows),
-            "by_split": dict(Counter(r["split"] for r in rows)),
-            "by_dataset": dict(Counter(r["dataset"] for r in rows)),
-            "hours": round(sum(r["duration_s"] for r in rows) / 3600, 2),
+            "pairs": len(order),
+            "aligned": sum(align),
+            "by_split": dict(Counter(table["split"].to_pylist())),
+            "by_dataset": dict(Counter(table["dataset"].to_pylist())),
+            "hours": round(sum(table["duration_s"].to_pylist()) / 3600, 2),
             **marks.facts(left_out, settings),
         }
 
     outputs = [corpus.table("pairs")]
     return store.cached(corpus.stamp("pairs"), inputs, outputs, work, stored=outputs)
+
+
+def _taken(table: pa.Table, places: Sequence[int]) -> pa.Table:
+    """Rows in this order, in pieces: a column of texts may be larger than one array can be."""
+    size = 16 * store.ROWS_PER_GROUP
+    pieces = (places[i : i + size] for i in range(0, len(places), size))
+    return pa.concat_tables([table.take(pa.array(piece, pa.int64())) for piece in pieces])
+
+
+def _joined(here: layout.Dataset, people: pa.Table) -> pa.Table:
+    """Recordings of a dataset beside their reports and persons, as columns: texts are many."""
+    recordings = store.read_table(here.recordings, _RECORDING)
+    reports = store.read_table(here.reports, ["recording_id", *_REPORT])
+    for table, step in ((reports, f"{here.id}/reports"), (people, "subjects")):
+        places = pc.index_in(recordings["recording_id"], value_set=table["recording_id"])
+        if places.null_count:
+            raise ValueError(
+                f"{places.null_count} recordings of {here.id} are missing in `{step}`: materialise "
+                "it again"
+            )
+        found = table.drop_columns(["recording_id"]).take(places)
+        for name in found.column_names:
+            recordings = recordings.append_column(name, found[name])
+    return recordings
 
 
 def _rows(corpus: layout.Corpus, name: str) -> list[dict[str, Any]]:

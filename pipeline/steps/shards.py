@@ -64,18 +64,25 @@ def write(
     inputs = {"pairs": store.version_at(corpus.stamp("pairs")), "sources": sources, "code": code}
 
     def work() -> tuple[str, dict[str, Any]]:
-        pairs = store.read_table(corpus.table("pairs")).to_pylist()
-        plan: dict[str, list[Row]] = {}
-        for name, members in _plan(pairs).items():
-            said = [[r[k] for k in _TRAVELS] for r in members]
-            used = {d: sources[d] for d in sorted({r["dataset"] for r in members})}
-            plan[f"{name}-{store.digest([code, used, said])}"] = members
-        jobs = [
-            (corpus.shards / f"{name}.tar", members, settings.data_root, sources)
-            for name, members in plan.items()
-            if not remote.exists(corpus.shards / f"{name}.tar")
-        ]
-        heard = {(r["dataset"], r["part"]) for _, members, _, _ in jobs for r in members}
+        pairs = store.read_table(corpus.table("pairs"))
+        plan: list[str] = []
+        jobs: list[tuple[Path, pa.Table, Path, Mapping[str, Any]]] = []
+        heard: set[tuple[str, str]] = set()
+        for name, places in _plan(pairs).items():
+            members = pairs.take(
+                places
+            )  # columns, as texts of a whole corpus as rows would be many
+            rows = members.select(_TRAVELS).to_pylist()
+            said = [[r[k] for k in _TRAVELS] for r in rows]
+            used = {d: sources[d] for d in sorted({r["dataset"] for r in rows})}
+            plan.append(f"{name}-{store.digest([code, used, said])}")
+            tar = corpus.shards / f"{plan[-1]}.tar"
+            if not remote.exists(tar):
+                jobs.append((tar, members, settings.data_root, sources))
+                parts_of = zip(members["dataset"], members["part"], strict=True)
+                heard |= {(d.as_py(), part.as_py()) for d, part in parts_of}
+        count = len(pairs)
+        del pairs
         tars = [corpus.dataset(d).parts / f"{part}.tar" for d, part in sorted(heard)]
         remote.need(*tars, say=progress)
         known = _indexed(corpus.shard_index)
@@ -91,7 +98,7 @@ def write(
         return version, {
             "shards": len(plan),
             "shards_written": len(jobs),
-            "pairs": len(pairs),
+            "pairs": count,
             "bytes": size,
         }
 
@@ -100,19 +107,23 @@ def write(
     return store.cached(stamp, inputs, outputs, work, stored=outputs, say=progress)
 
 
-def _plan(pairs: list[Row]) -> dict[str, list[Row]]:
-    """Shard name -> its pairs. The number of shards doubles, so growth moves few pairs."""
-    plan: dict[str, list[Row]] = {}
+def _plan(pairs: pa.Table) -> dict[str, "pa.Array[Any]"]:
+    """Shard name -> places of its pairs. Their number doubles, so growth moves few pairs."""
+    own: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    columns = (pairs["split"].to_pylist(), pairs["pair_id"].to_pylist())
+    for place, (split, pair_id) in enumerate(zip(*columns, strict=True)):
+        own[split].append((place, unit_hash(f"shard:{pair_id}")))
+    plan: dict[str, pa.Array[Any]] = {}
     for split in ("train", "val", "test"):
-        own = [r for r in pairs if r["split"] == split]
         count = 1
-        while len(own) > count * PAIRS_PER_SHARD:
+        while len(own[split]) > count * PAIRS_PER_SHARD:
             count *= 2
-        buckets: dict[int, list[Row]] = defaultdict(list)
-        for row in own:
-            buckets[int(unit_hash(f"shard:{row['pair_id']}") * count)].append(row)
-        for bucket, members in sorted(buckets.items()):
-            plan[f"{split}/{split}-{bucket:05d}-of-{count:05d}"] = members
+        buckets: dict[int, list[int]] = defaultdict(list)
+        for place, drawn in own[split]:
+            buckets[int(drawn * count)].append(place)
+        for bucket, places in sorted(buckets.items()):
+            name = f"{split}/{split}-{bucket:05d}-of-{count:05d}"
+            plan[name] = pa.array(places, pa.int64())
     return plan
 
 
@@ -134,11 +145,12 @@ Places = Mapping[str, tuple[int, int]]
 
 
 def write_one(
-    path: Path, members: list[Row], data_root: Path, sources: Mapping[str, Any]
+    path: Path, members: pa.Table, data_root: Path, sources: Mapping[str, Any]
 ) -> tuple[Path, Places]:
     """Write one shard; returns its path and where each pair's sound lies. Runs in a worker."""
     with store.finished(path) as temporary:
-        return path, pair_format.write(temporary, _pairs(members, data_root, sources))
+        pairs = _pairs(members.to_pylist(), data_root, sources)
+        return path, pair_format.write(temporary, pairs)
 
 
 def _pairs(
