@@ -82,7 +82,7 @@ def main() -> None:
         rate, rate_less = (s["rows"] / s["seconds"] for s in (it, less))
         rows.add(
             f"{name}, {large:,} recordings", f"{rate:,.0f}/s, peak {it['mib']:.0f} MiB",
-            f"the same at {small:,}", f"x{rate / rate_less:.2f} (one run each)",
+            f"at {small:,}: {less['mib']:.0f} MiB", f"x{rate / rate_less:.2f}, one run each",
         )  # fmt: skip
     whole, less = found[large]["all"], found[small]["all"]
     rows.add(
