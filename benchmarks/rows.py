@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-FILE = "ACULA_BENCHMARK_ROWS"  # variable with the file that takes the lines
+FILE = "BENCHMARK_ROWS"  # variable with the file that takes the lines
 
 
 @dataclass(frozen=True, kw_only=True)
