@@ -99,8 +99,7 @@ class Settings(BaseSettings):
         default_factory=_all_datasets, description="dataset ids, separated by commas"
     )
     recipe: str = Field(
-        "sample",
-        description="named training run; `sample+shuffled_reports` is one under a change",
+        "sample", description="named training run; `sample+shuffled_reports` is one with a change"
     )
     train_processes: int | None = Field(
         None, ge=1, description="training processes; default one per GPU, or one"
