@@ -16,13 +16,11 @@ from typing import Any, Protocol
 
 import yaml
 
-# As of Dagster 1.8 to 1.13: `event_logs` of the index shard, and when an asset's history was wiped.
+# Of the index, as Dagster 1.13 has it; what is wiped there is deleted.
 _STORED = """
-    SELECT event_logs.id, event_logs.run_id, event_logs.event FROM event_logs
-    LEFT JOIN asset_keys ON asset_keys.asset_key = event_logs.asset_key
-    WHERE event_logs.asset_key = ? AND dagster_event_type = 'ASSET_MATERIALIZATION'
-    AND (wipe_timestamp IS NULL OR timestamp > wipe_timestamp) AND (? IS NULL OR event_logs.id = ?)
-    ORDER BY event_logs.id DESC LIMIT 1
+    SELECT id, run_id, event FROM event_logs
+    WHERE asset_key = ? AND dagster_event_type = 'ASSET_MATERIALIZATION' AND (? IS NULL OR id = ?)
+    ORDER BY id DESC LIMIT 1
 """
 
 
