@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -194,6 +194,14 @@ class FrontEnd(ABC):
             # Not zeros: normalisation would spend its range on the step to digital silence.
             samples = np.resize(samples, self.window_samples)
         return self._spectrogram(samples)[None]
+
+    def heights(self, hertz: Sequence[float]) -> npt.NDArray[np.float64]:
+        """Where frequencies lie in a picture of a spectrum, [len(hertz)]: 0 below, 1 above."""
+        filters_MF = self.filters()
+        weight_M = filters_MF.sum(1)
+        heard = np.flatnonzero(weight_M)  # of Kaldi's lowest bins some hear nothing
+        centre_M = filters_MF @ np.linspace(0, self.sample_rate / 2, filters_MF.shape[1])
+        return (np.interp(hertz, centre_M[heard] / weight_M[heard], heard) + 0.5) / self.n_mels
 
     @abstractmethod
     def normalise(self, raw_BTM: "torch.Tensor") -> "torch.Tensor":

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from transformers import (
 from acula_model import checkpoint, encoders
 from acula_model.encoders.ast import AST, ASTFrontEnd
 from acula_model.encoders.clap import Clap, ClapFrontEnd
+from acula_model.front_end import FrontEnd
 from acula_model.weights import CheckpointError
 
 TINY_AST = {"width": 32, "depth": 2, "heads": 2, "hidden": 64, "stride": 16}
@@ -52,6 +54,15 @@ def test_clap_front_end_equals_the_published_one(samples: int):
     assert np.abs(got[0].numpy() - want).max() <= 1e-4  # dB
 
 
+@pytest.mark.parametrize("front_end", [ASTFrontEnd(), ClapFrontEnd()], ids=["ast", "clap"])
+@pytest.mark.parametrize("hertz", [100, 1_000, 4_000])
+def test_a_picture_marks_a_tone_where_it_sounds(front_end: FrontEnd, hertz: int):
+    """By the filters of the front end itself: AST's are Kaldi's, not Slaney's."""
+    tone = 0.5 * np.sin(2 * np.pi * hertz * np.arange(32_000) / front_end.sample_rate)
+    loudest = int(front_end.spectrum(tone)[0].mean(0).argmax())
+    assert abs(front_end.heights([hertz])[0] * front_end.n_mels - (loudest + 0.5)) < 2
+
+
 def test_raised_rate_keeps_the_sound():
     """16 kHz recordings reach CLAP with nothing above 8 kHz and the rest as it was."""
     encoder = encoders.build("clap", **TINY_HTSAT).eval()
@@ -65,7 +76,7 @@ def test_raised_rate_keeps_the_sound():
 
 def ast_folder(folder: Path, **changes: int) -> ASTForAudioClassification:
     torch.manual_seed(1)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     sizes |= {"intermediate_size": 64, "frequency_stride": 16, "time_stride": 16} | changes
     model = ASTForAudioClassification(ASTConfig(**sizes)).eval()
     torch.nn.init.normal_(model.audio_spectrogram_transformer.embeddings.position_embeddings)

@@ -1,24 +1,29 @@
 """Further probe heads are a setting: through embeddings, scores, floors, verdicts and the page."""
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import evaluation_world
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import training_world
+from evaluation_world import BINARY
 from page_world import MANIFESTS, RECIPE, world
 from training_world import silent
 
 from acula_model import mels
 from acula_model.evaluation import finetune, heads
+from acula_model.evaluation.assess import Names, not_run
 from acula_model.evaluation.score import Score
 from acula_model.front_end import MelFrontEnd
 from acula_model.spectra import Several, Source
 from pipeline.settings import Settings
-from pipeline.steps import score_files, store, training
+from pipeline.steps import finetuning, score_files, store, training
 
 
 def of_heads(place: Path) -> dict[str, list[Score]]:
@@ -36,7 +41,7 @@ def test_heads_through_baseline_comparison_and_page(
     here = world(tmp_path, heads=("linear", "mlp"))
 
     def baseline(*names: str, say: Any = silent) -> store.Outcome:
-        own = Settings(**dict(here.settings) | {"heads": names})
+        own = Settings.model_validate(dict(here.settings) | {"heads": names})
         return training.baseline(own, RECIPE, MANIFESTS, say)
 
     made_up = (here.corpus.recording_embeddings / here.floor.name).glob("*.npz")
@@ -44,6 +49,10 @@ def test_heads_through_baseline_comparison_and_page(
         path.unlink()  # the small world did not make these by this step
     first = baseline("mlp")
     assert not first.skipped and baseline("linear", "mlp").skipped
+    with monkeypatch.context() as patch:  # an encoder of other code finds none of its embeddings
+        patch.setattr(training, "weights_code", lambda: "other")
+        other = training.baseline_folder(here.settings, RECIPE)
+    assert other.parent == here.floor.parent and other != here.floor
     told = of_heads(here.floor)
     assert {*told} == {"linear", "mlp"} and first.facts["further_heads"]["mlp"]
 
@@ -96,6 +105,55 @@ def test_heads_through_baseline_comparison_and_page(
     monkeypatch.setattr(finetune, "run", None)
     baseline("finetune")
     assert of_heads(here.floor) == now
+
+
+def test_what_was_tuned_is_kept_until_what_it_was_made_of_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = {BINARY.id: BINARY}
+    rows = evaluation_world.world(persons=4, each=1)[1]
+    rows += [r | {"variant": "as_published"} for r in rows]
+    now = {"code": "one", "recordings": "one", "limit": 9}
+    done: list[str] = []
+
+    def tune(_encoder: Any, _source: Any, _pairs: Any, own: Any, task: Any, **_: Any) -> Any:
+        if len(done) >= now["limit"]:
+            raise InterruptedError
+        done.append(own[0]["variant"])
+        names = Names(variant=done[-1], protocol="default", head="finetune", features="encoder")
+        return not_run(None, task.id, "auroc", names, f"made {len(done)}"), []
+
+    def asked() -> list[str]:
+        """Variants that are tuned now, and not taken from what was kept."""
+        done.clear()
+        ear: Any = SimpleNamespace(front_end=None, to=lambda _: None)
+        here = Settings.model_validate({"data_root": tmp_path})
+        found, _ = finetuning.run(here, rows, tasks, ear, tmp_path / "kept", str(now["code"]))
+        assert [s.variant for s in found] == ["as_published", "subject_clean"]
+        return list(done)
+
+    monkeypatch.setattr(finetune, "run", tune)
+    nothing = SimpleNamespace(front_end=SimpleNamespace(key=""), meta={})
+    monkeypatch.setattr(finetuning.recording_spectra, "sources", lambda *_: [nothing])
+    monkeypatch.setattr(finetuning.store, "version_at", lambda _: now["recordings"])
+    now["limit"] = 1
+    with pytest.raises(InterruptedError):
+        asked()
+    now["limit"] = 9
+    assert asked() == ["subject_clean"] and asked() == []
+    both = ["as_published", "subject_clean"]
+    for name in ("code", "recordings"):
+        now[name] = "two"
+        assert asked() == both and asked() == []
+    monkeypatch.setattr(finetune, "Settings", partial(finetune.Settings, epochs=6))
+    assert asked() == both
+    tasks[BINARY.id] = replace(BINARY, aggregate="case")
+    assert asked() == both
+    rows[0] = rows[0] | {"label": 1.0}
+    assert asked() == ["subject_clean"] and asked() == []
+    for path in tmp_path.glob("kept/*as_published*/predictions.parquet"):
+        path.unlink()  # killed between its two files
+    assert asked() == ["as_published"]
 
 
 class Some:

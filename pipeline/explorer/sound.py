@@ -89,10 +89,7 @@ def spectrogram(sound: Sound) -> bytes:
 
 def ticks() -> list[tuple[str, float]]:
     """Frequencies and their heights, 0 below and 1 above."""
-    filters = FRONT_END.filters()
-    hz = np.linspace(0, FRONT_END.sample_rate / 2, filters.shape[1])
-    centres = filters @ hz / filters.sum(1)
-    at = (np.interp(TICKS_HZ, centres, np.arange(len(centres))) + 0.5) / len(centres)
+    at = FRONT_END.heights(TICKS_HZ)
     return [(f"{f:,} Hz", round(float(a), 4)) for f, a in zip(TICKS_HZ, at, strict=True)]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from acula_model.front_end import FrontEnd, mel_filters
+from acula_model.front_end import FrontEnd
 from pipeline.manifest import Manifest
 from pipeline.records import unit_hash
 
@@ -130,10 +130,7 @@ def ticks(samples: int, front_end: FrontEnd) -> tuple[list[Tick], list[Tick]]:
     length = samples / front_end.sample_rate
     step = 1 if length > 2 else 0.2
     marks = np.arange(0, length + 1e-6, step)
-    filters = mel_filters(front_end)
-    hz = np.linspace(0, front_end.sample_rate / 2, filters.shape[1])
-    centres = filters @ hz / filters.sum(1)
-    heights = (np.interp(_TICKS_HZ, centres, np.arange(len(centres))) + 0.5) / len(centres)
+    heights = front_end.heights(_TICKS_HZ)
     return (
         [(round(float(s) / length, 4), f"{s:g}") for s in marks],
         [(round(float(h), 4), str(f)) for f, h in zip(_TICKS_HZ, heights, strict=True)],

@@ -47,8 +47,12 @@ def baseline(
 
 
 def baseline_folder(settings: Settings, recipe: Recipe) -> Path:
-    """``baseline_scores/<hash>`` of the encoder that the recipe starts from."""
-    return layout.Corpus(settings.data_root).baselines / store.digest(_encoder(recipe))
+    """``baseline_scores/<hash>`` of the encoder that the recipe starts from, and of its code.
+
+    Embeddings are kept under this name, so other code must not find them.
+    """
+    key = store.digest([_encoder(recipe), weights_code()])
+    return layout.Corpus(settings.data_root).baselines / key
 
 
 def run_folder(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) -> Path:

@@ -68,6 +68,14 @@
     openAll.textContent = open ? "Close all details" : "Open all details";
   });
 
+  // A click on any number opens what is behind it; marking text with the mouse does not.
+  table.addEventListener("click", (event) => {
+    const cell = event.target.closest(".entry > tr:first-child > *");
+    if (!cell || String(getSelection())) return;
+    const detail = cell.closest("tbody").querySelector("details.detail");
+    detail.open = !detail.open;
+  });
+
   // A link to a row, from the plot or the list of faults, shows and opens it.
   const reveal = () => {
     const entry = document.getElementById(decodeURIComponent(location.hash.slice(1)));
