@@ -202,3 +202,6 @@ def _show(certificate: "Certificate") -> None:
     for verdict in certificate.verdicts:
         console.print(_MARKS[verdict.level], end=" ")
         console.print(verdict.text, markup=False)
+    if certificate.persons is None and certificate.likely is None:
+        hint = "--person names a column, --person-pattern finds persons in a path or id"
+        console.print(f"Who is who was not checked: {hint}.", markup=False)
