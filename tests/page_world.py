@@ -127,7 +127,7 @@ def rows(dataset: str) -> list[dict[str, Any]]:
     for i in range(80):
         person = f"p{i // 2:02d}" if dataset == "icbhi" else None
         value = "odd" if dataset == "icbhi" and i == 8 else ("no", "yes")[i // 2 % 2]
-        side = "test" if i // 2 > 22 or i == 1 else "train"
+        side = "test" if i // 2 > 18 or i == 1 else "train"
         found.append(
             {
                 "native_id": f"r{i:02d}",

@@ -150,7 +150,8 @@ def test_the_first_rule_that_applies_decides(metric: str) -> None:
         {"floors": floors},
         {"beyond_shortcut": measured(metric).beyond_shortcut},
         {"flags": []},
-        {"difference": Difference(**dict(gap) | {"p_holm": 0.2})},
+        {"difference": Difference(**dict(gap) | {"p_holm": 0.2}), "flags": ["few_persons"]},
+        {"flags": []},
         {"difference": gap},
     ]
     for mend in mends:
@@ -171,9 +172,13 @@ def test_the_first_rule_that_applies_decides(metric: str) -> None:
         ("warn", "not shown to be better than "
                  + ("chance" if metric == "auroc" else "always saying the training mean")),
         ("warn", "no difference from before alignment is shown"),
-        ("ok", "better than before alignment, though not if all tasks are counted (Holm)"),
+        ("warn", verdicts.FLAGS["few_persons"]),
+        ("warn", "better than before alignment, but not if all tasks are counted (Holm)"),
         ("ok", "better than before alignment"),
     ]  # fmt: skip
+    # A class of few persons is below chance by chance, so this is a question and no finding.
+    few = measured(metric, flags=["below_chance", "few_persons"])
+    assert judged(few) == ("warn", verdicts.FLAGS["below_chance"])
     assert judged(measured(metric, before=None, difference=None))[0] == "warn"
     assert judged(measured(metric, after=None))[0] == "none"
 

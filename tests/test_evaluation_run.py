@@ -246,6 +246,14 @@ def test_few_persons_are_called_too_few() -> None:
     assert "too_small" in score.flags and score.details["minimum_detectable"] > 0.2
     features, rows = world(persons=600, each=1, signal=0.5)
     assert "too_small" not in only(features, rows).flags
+    # Of persons, however many recordings they have: ten of each class, or in all, are not few.
+    features, rows = world(persons=50, each=3)
+    assert "few_persons" not in only(features, rows).flags
+    gone = max(r["person_id"] for r in rows if r["fold"] == "test")
+    assert "few_persons" in only(features, [r for r in rows if r["person_id"] != gone]).flags
+    for persons in (9, 10):
+        flags = only(*world(LEFT_OUT, persons=persons), LEFT_OUT).flags
+        assert ("few_persons" in flags) == (persons < 10)
 
 
 def test_order_of_rows_does_not_matter_and_windows_are_averaged() -> None:

@@ -92,7 +92,7 @@ def test_what_was_not_run_is_listed_with_what_is_missing(page: Page) -> None:
     assert page.marks["icbhi/rare", "subject_clean"] == "none"
     assert "Not run: fewer than 2 persons of a class" in page.scores["icbhi/rare", "subject_clean"]
     missing = page.said.split("Not run, and what is missing")[1]
-    assert "icbhi/rare (subject_clean, default, linear)" in missing
+    assert "icbhi/rare (subject_clean; default linear)" in missing
     assert "hflung is not part of this run" in missing and "hflung/" in missing
 
 

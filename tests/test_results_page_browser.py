@@ -15,6 +15,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.mark.browser
 def test_a_browser_sorts_filters_and_opens_by_keyboard(made: World, chromium: Any) -> None:
+    from playwright.sync_api import expect
+
     view = chromium.new_page()
     said: list[str] = []
     requests: list[str] = []
@@ -48,7 +50,7 @@ def test_a_browser_sorts_filters_and_opens_by_keyboard(made: World, chromium: An
         "subject_clean",
     ) not in shown()
     view.get_by_role("button", name="Show all").click()
-    view.wait_for_function("document.querySelectorAll('tbody.entry[hidden]').length === 0")
+    expect(view.locator("tbody.entry[hidden]")).to_have_count(0)
 
     for row in known:
         entry = view.locator(

@@ -15,6 +15,7 @@ from acula_model.evaluation.intervals import Interval, Scored
 from acula_model.evaluation.metrics import Floats
 from acula_model.evaluation.protocols import Outcome
 from acula_model.evaluation.score import Prediction, Score
+from acula_model.evaluation.subgroups import MIN_PERSONS
 
 # A score whose smallest detectable effect is larger says nothing: 0.2 of AUROC, or of the floor's
 # MAE. Published gaps between encoders are mostly below 0.1.
@@ -119,15 +120,16 @@ def _flags(examples: Examples, found: Interval) -> set[str]:
         "shares_persons": examples.shared_persons > 0,
         "resamples_failed": found.failed > _MAX_FAILED * found.draws,
     }
+    tested = np.isin(examples.folds, ("test", "each"))
+    groups = [tested]
     if examples.task.kind != "regression":
         flags["below_chance"] = found.high < 0.5
         flags["includes_chance"] = found.low <= 0.5 <= found.high
         flags["too_small"] = found.detectable > TOO_SMALL
-        tested = np.isin(examples.folds, ("test", "each"))
-        flags["lone_person"] = any(
-            len(set(examples.persons[tested & (examples.labels == c)])) == 1
-            for c in range(examples.classes)
-        )
+        groups = [tested & (examples.labels == c) for c in range(examples.classes)]
+    least = min(len(set(examples.persons[group])) for group in groups)
+    flags["lone_person"] = least == 1
+    flags["few_persons"] = least < MIN_PERSONS
     return {name for name, true in flags.items() if true}
 
 

@@ -6,7 +6,7 @@ words for marks, and drawings.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,11 @@ class Results:
         return [x for x in self.lines if x.run and x.row["verdict"]["mark"] == "bad"]
 
     @property
+    def faults(self) -> list[tuple[Line, str, str]]:
+        """The broken lines by ``_alike``."""
+        return _alike(self.broken, lambda x: x.row["verdict"]["words"])
+
+    @property
     def sign(self) -> str:
         """``above``, ``below`` or ``unclear``: where the interval of the mean difference lies."""
         found = self.summary["difference"]
@@ -117,11 +122,10 @@ def load(path: Path, predictions: Sequence[Mapping[str, Any]] = ()) -> Results:
         _line(row, said.get(_key(row), []), words) for row in sorted(found["rows"], key=_order)
     ]
     missing: dict[str, list[str]] = {}
-    for line in lines:
-        if not line.run:
-            row = line.row
-            name = f"{row['task']} ({row['variant']}, {row['protocol']}, {row['head']})"
-            missing.setdefault(row["reason"] or "no reason was kept", []).append(name)
+    absent = [x for x in lines if not x.run]
+    for line, ways, reason in _alike(absent, lambda x: x.row["reason"] or "no reason was kept"):
+        name = f"{line.row['task']} ({line.row['variant']}; {ways})"
+        missing.setdefault(reason, []).append(name)
     return Results(
         run=found["run"],
         summary=found["summary"],
@@ -129,6 +133,18 @@ def load(path: Path, predictions: Sequence[Mapping[str, Any]] = ()) -> Results:
         lines=lines,
         missing=sorted(missing.items()),
     )
+
+
+def _alike(lines: Iterable[Line], said: Callable[[Line], str]) -> list[tuple[Line, str, str]]:
+    """Lines of one task and split of which the same is said, as one: the first, its ways, that."""
+    found: dict[tuple[str, str, str], list[Line]] = {}
+    for line in lines:
+        key = (line.row["task"], line.row["variant"], said(line))
+        found.setdefault(key, []).append(line)
+    return [
+        (own[0], ", ".join(f"{x.row['protocol']} {x.row['head']}" for x in own), what)
+        for (*_, what), own in found.items()
+    ]
 
 
 def _key(row: Row) -> tuple[str, str, str, str]:

@@ -44,9 +44,10 @@ def _decide(row: Measured) -> tuple[Mark, str]:
         return "warn", f"transductive: {heard} test persons were heard in training, without reports"
     if leakage.shared_persons or leakage.near_duplicates:
         return "bad", _shared(leakage.shared_persons, leakage.near_duplicates or 0)
-    for flag in ("constant_features", "below_chance"):
-        if flag in row.flags:
-            return "bad", FLAGS[flag]
+    if "constant_features" in row.flags:
+        return "bad", FLAGS["constant_features"]
+    if "below_chance" in row.flags:  # which happens by chance where few are tested
+        return "warn" if "few_persons" in row.flags else "bad", FLAGS["below_chance"]
     if "worse_than_mean" in row.flags:
         return "warn", FLAGS["worse_than_mean"]
     if words := _against_shortcut(row):
@@ -55,8 +56,9 @@ def _decide(row: Measured) -> tuple[Mark, str]:
         return "warn", "not shown to be better than " + (
             "always saying the training mean" if row.metric == "mae" else "chance"
         )
-    if "lone_person" in row.flags:
-        return "warn", FLAGS["lone_person"]
+    for flag in ("lone_person", "few_persons"):
+        if flag in row.flags:
+            return "warn", FLAGS[flag]
     if row.difference is None:
         return "warn", "no score before alignment to compare with"
     return _gain(row)
@@ -108,5 +110,5 @@ def _gain(row: Measured) -> tuple[Mark, str]:
     if (gap.value < 0) != (row.metric == "mae"):
         return "warn", "worse than before alignment"
     if gap.p_holm >= _SIGNIFICANT:
-        return "ok", "better than before alignment, though not if all tasks are counted (Holm)"
+        return "warn", "better than before alignment, but not if all tasks are counted (Holm)"
     return "ok", "better than before alignment"
