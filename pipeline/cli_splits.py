@@ -176,7 +176,7 @@ def _show(certificate: "Certificate") -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"\n[bold]{certificate.name}[/bold]")
-    read = ", ".join(f"{role} = {column}" for role, column in certificate.sources.items())
+    read = ", ".join(f"{role} = {column}" for role, column in certificate.sources.items() if column)
     console.print(f"columns: {read}", markup=False)
     table = Table("side", "recordings", "persons", "labels")
     for side in certificate.sides:
