@@ -126,7 +126,7 @@ def decode(raw: bytes, suffix: str) -> Decoded:
         raise BadAudio("header_only")
     if rate < MIN_RATE:
         raise BadAudio("undecodable", f"a sample rate of {rate} Hz")
-    peak = float(np.abs(samples_SC).max())
+    peak = _peak(samples_SC)
     if not peak <= LOUDEST:  # also nan and inf
         raise BadAudio("undecodable", "the samples are not finite numbers")
     if peak < SILENCE:
@@ -154,9 +154,14 @@ def mono(sound: Decoded, sample_rate: int) -> Samples:
     if sound.rate != sample_rate:
         mono = soxr.resample(mono, sound.rate, sample_rate, "HQ")
     # The silence left would be equal in all such files, and link strangers as one person.
-    if float(np.abs(mono).max(initial=0.0)) < SILENCE:
+    if len(mono) == 0 or _peak(mono) < SILENCE:
         raise BadAudio("silent", f"nothing is left at {sample_rate / 1000:g} kHz mono")
     return mono.astype(np.float32, copy=False)
+
+
+def _peak(samples: Samples) -> float:
+    """Of full scale; nan where a sample is."""
+    return max(abs(float(samples.max())), abs(float(samples.min())))
 
 
 def _decode_soundfile(raw: bytes) -> tuple[Samples, int, str]:
@@ -164,9 +169,9 @@ def _decode_soundfile(raw: bytes) -> tuple[Samples, int, str]:
         with soundfile.SoundFile(io.BytesIO(raw)) as file:
             kind = f"{file.format}/{file.subtype}"
             blocks = [file.read(_BLOCK, dtype="float32", always_2d=True)]
-            while len(blocks[-1]):
+            while len(blocks[-1]) == _BLOCK:
                 blocks.append(file.read(_BLOCK, dtype="float32", always_2d=True))
-            samples = np.concatenate(blocks).astype(np.float32, copy=False)
+            samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
             if len(samples) < file.frames:
                 raise BadAudio("truncated", f"{len(samples)} of {file.frames} samples")
             return samples, file.samplerate, kind

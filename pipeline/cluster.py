@@ -10,13 +10,14 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,7 +66,7 @@ def checked(compute: str) -> str:
     return compute
 
 
-def run(work: Callable[..., T], jobs: Sequence[Job], workers: int, at: Cluster) -> Iterator[T]:
+def run(work: Callable[..., T], jobs: Iterable[Job], workers: int, at: Cluster) -> Iterator[T]:
     """As ``pool.run``, on a cluster.
 
     Raises:
@@ -76,15 +77,18 @@ def run(work: Callable[..., T], jobs: Sequence[Job], workers: int, at: Cluster) 
 
     shared = at.shared.absolute()
     wanted = (_versions(), shared, _identity(shared))
-    waiting = list(reversed(jobs))
+    coming = iter(jobs)
     with _client(at, workers) as client:
         running: set[Any] = set()
         try:
-            while waiting or running:
+            while True:
                 # A few ahead of the workers: jobs may be large, and the scheduler keeps them.
-                while waiting and len(running) < 2 * max(1, _workers(client, at)):
-                    job = tuple(a.absolute() if isinstance(a, Path) else a for a in waiting.pop())
+                room = 2 * max(1, _workers(client, at)) - len(running)
+                for job in islice(coming, max(0, room)):  # fewer than none where workers died
+                    job = tuple(a.absolute() if isinstance(a, Path) else a for a in job)
                     running.add(client.submit(_perform, wanted, work, job, pure=False))
+                if not running:
+                    return
                 for future in _finished(client, running, at):
                     running.discard(future)
                     yield future.result()

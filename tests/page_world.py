@@ -20,6 +20,7 @@ from pipeline.steps import (
     embeddings,
     layout,
     pairs,
+    part_audio,
     parts,
     probing,
     recordings,
@@ -150,7 +151,7 @@ def rows(dataset: str) -> list[dict[str, Any]]:
 
 
 def write_dataset(here: layout.Dataset, label: str) -> None:
-    """Sounds by ``parts.make``; tables by the schemas of the steps that own them."""
+    """Sounds by ``part_audio.make``; tables by the schemas of the steps that own them."""
     table = rows(here.id)
     here.archive.mkdir(parents=True)
     rng = np.random.default_rng(len(here.id))  # equal sounds would be one person
@@ -159,7 +160,7 @@ def write_dataset(here: layout.Dataset, label: str) -> None:
         soundfile.write(here.archive / row["member"], wave, 16_000)
     items = [(r["native_id"], r["member"], 0, 0) for r in table]
     here.parts.mkdir()
-    parts.make(here.archive, here.parts, here.id, "part", items)
+    parts.record(here.parts, *part_audio.make(here.archive, here.parts, here.id, "part", items))
     facts = {f["native_id"]: f for f in pq.read_table(here.parts / "part.parquet").to_pylist()}
     store.write_table(
         here.recordings, [facts[r["native_id"]] | r for r in table], recordings.SCHEMA

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,50 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path) -> None:
 
 
 def test_workers_that_are_killed_again_and_again_end_with_advice() -> None:
-    with pytest.raises(pool.WorkerLost, match=r"jobs are left; .*ACULA_WORKERS"):
+    with pytest.raises(pool.WorkerLost, match=r"jobs were left; .*ACULA_WORKERS"):
         list(pool.run(always_die, [(n,) for n in range(6)], 2))
+
+
+def test_jobs_are_taken_a_few_ahead_of_the_workers() -> None:
+    """They may be large: those of a corpus need not fit in memory."""
+    taken = list[int]()
+
+    def jobs() -> Iterator[tuple[int]]:
+        for number in range(40):
+            taken.append(number)
+            yield (number,)
+
+    for done, _ in enumerate(pool.run(square, jobs(), 2), 1):
+        assert len(taken) <= done + 2 * pool._AHEAD
+    assert done == len(taken) == 40
+
+
+SCRIPT = """
+import dagster
+from pipeline import pool
+from test_pool import loaded
+if __name__ == "__main__":
+    for found in pool.run(loaded, [(), ()], 2):
+        print(*found)
+"""
+
+
+def loaded() -> list[str]:
+    return sorted({"dagster", "numpy"} & set(sys.modules)) or ["nothing"]
+
+
+def test_workers_do_not_import_the_script_of_their_run(tmp_path: Path) -> None:
+    """`dagster` would take each half a second and 50 MB."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    paths = os.pathsep.join((str(Path(pool.__file__).parents[1]), str(Path(__file__).parent)))
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert done.stdout.split() == ["nothing", "nothing"]
 
 
 RUN = """

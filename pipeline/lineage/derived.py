@@ -18,7 +18,7 @@ from pipeline.manifest import Manifest
 from pipeline.records import Recording, Rejected
 from pipeline.rewriting import RewriteError, answers_in, rewrite
 from pipeline.rewriting.cache import Cache
-from pipeline.steps import acquire, layout, pairs, persons, recordings, remote, reports, store
+from pipeline.steps import acquire, layout, pairs, persons, recording_rows, remote, reports, store
 from pipeline.steps.report_table import REGIMES
 
 Verdict = tuple[State, str]
@@ -88,7 +88,7 @@ def _entries(tables: Tables, dataset: str) -> list[Recording | Rejected]:
 def read(tables: Tables, dataset: str) -> dict[str, Row]:
     """Native id -> columns of the recordings table as the reader gives them now."""
     return {
-        entry.native_id: recordings.as_row(entry) | {"linked": list(entry.linked)}
+        entry.native_id: recording_rows.as_row(entry) | {"linked": list(entry.linked)}
         for entry in _entries(tables, dataset)
         if isinstance(entry, Recording)
     }

@@ -48,21 +48,27 @@ def normalise(path: Path) -> Normalised:
     raw = path.read_bytes()
     sound = decoding.decode(raw, path.suffix)
     mono = decoding.mono(sound, SAMPLE_RATE)
-    pcm = np.clip(np.rint(mono * 32768.0), -32768, 32767).astype("<i2")
+    scaled = mono * np.float32(32768.0)
+    pcm = np.clip(np.rint(scaled, out=scaled), -32768, 32767, out=scaled).astype("<i2")
     flac = io.BytesIO()
     soundfile.write(flac, pcm, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     samples_SC = sound.samples_SC
-    rms = float(np.sqrt(np.mean(np.square(mono, dtype=np.float64))))
+    exact = mono.astype(np.float64)
+    rms = float(np.sqrt(np.square(exact, out=exact).mean()))
     return Normalised(
         flac=flac.getvalue(),
         raw_sha256=hashlib.sha256(raw).hexdigest(),
         raw_bytes=len(raw),
-        audio_sha256=hashlib.sha256(pcm.tobytes()).hexdigest(),
+        audio_sha256=hashlib.sha256(pcm).hexdigest(),
         native_rate=sound.rate,
         native_format=sound.kind,
         native_channels=samples_SC.shape[1],
         duration_s=round(len(samples_SC) / sound.rate, 4),
         peak=round(sound.peak, 6),
         rms_dbfs=round(20 * float(np.log10(max(rms, 1e-9))), 2),
-        clipped_fraction=round(float((np.abs(samples_SC) >= FULL_SCALE).mean()), 6),
+        clipped_fraction=round(_clipped(samples_SC) if sound.peak >= FULL_SCALE else 0.0, 6),
     )
+
+
+def _clipped(samples_SC: decoding.Samples) -> float:
+    return float((np.abs(samples_SC) >= FULL_SCALE).mean())

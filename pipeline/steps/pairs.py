@@ -2,15 +2,19 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
 from pipeline.records import pair_id
 from pipeline.settings import Settings
 from pipeline.steps import layout, marks, parts, report_table, store
+from pipeline.steps.arranged import arranged
 
 pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 _AUDIO = [f for f in parts.FACTS if f.name != "raw_bytes"]
@@ -69,35 +73,40 @@ def join(settings: Settings) -> store.Outcome:
         inputs["excluded_by_marks"] = sorted(doubtful)
 
     def work() -> tuple[str, dict[str, Any]]:
-        people = store.read_table(corpus.table("subjects"), _PERSON)
         held_out = held_out_persons(_rows(corpus, "task_rows"))
-        joined = pa.concat_tables([_joined(here, people) for here in sources])
-        ids = joined["recording_id"].to_pylist()
-        kept = [i for i, key in enumerate(ids) if pair_id(key) not in doubtful]
+        known = _known(corpus, sources)
+        ids = known["recording_id"].to_pylist()
+        named = [pair_id(key) for key in ids]
+        kept = [i for i, name in enumerate(named) if name not in doubtful]
         if not kept:
             raise ValueError("no dataset has a usable recording: look at the quarantine tables")
-        keys = {pair_id(ids[i]): i for i in kept}
-        if len(keys) < len(kept):
+        kept.sort(key=named.__getitem__)
+        order = [named[i] for i in kept]
+        if len(set(order)) < len(order):
             raise ValueError("two recordings have one pair id; lengthen records.pair_id")
-        order = sorted(keys)
-        table = _taken(joined, [keys[k] for k in order])
-        del joined
+        left_out = [key for key, name in zip(ids, named, strict=True) if name in doubtful]
+        del ids, named
+        places = np.full(len(known), -1)
+        places[kept] = np.arange(len(kept))
+        narrow = known.take(pa.array(kept))
+        del known
         align = [
             split == "train" and person not in held_out
             for split, person in zip(
-                table["split"].to_pylist(), table["person_id"].to_pylist(), strict=True
+                narrow["split"].to_pylist(), narrow["person_id"].to_pylist(), strict=True
             )
         ]
-        table = table.append_column("pair_id", pa.array(order, pa.string()))
-        table = table.append_column("align", pa.array(align, pa.bool_()))
-        version = store.write_table(corpus.table("pairs"), table, SCHEMA)
-        left_out = [key for key in ids if pair_id(key) in doubtful]
+        narrow = narrow.append_column("pair_id", pa.array(order, pa.string()))
+        narrow = narrow.append_column("align", pa.array(align, pa.bool_()))
+        corpus.table("pairs").parent.mkdir(parents=True, exist_ok=True)
+        pieces = _pieces(sources, narrow, places, corpus.table("pairs").parent)
+        version = store.write_pieces(corpus.table("pairs"), pieces, SCHEMA)
         return version, {
             "pairs": len(order),
             "aligned": sum(align),
-            "by_split": dict(Counter(table["split"].to_pylist())),
-            "by_dataset": dict(Counter(table["dataset"].to_pylist())),
-            "hours": round(sum(table["duration_s"].to_pylist()) / 3600, 2),
+            "by_split": dict(Counter(narrow["split"].to_pylist())),
+            "by_dataset": dict(Counter(narrow["dataset"].to_pylist())),
+            "hours": round(sum(narrow["duration_s"].to_pylist()) / 3600, 2),
             **marks.facts(left_out, settings),
         }
 
@@ -105,32 +114,65 @@ def join(settings: Settings) -> store.Outcome:
     return store.cached(corpus.stamp("pairs"), inputs, outputs, work, stored=outputs)
 
 
-def _taken(table: pa.Table, places: Sequence[int]) -> pa.Table:
-    """Rows in this order, in pieces: a column of texts may be larger than one array can be."""
-    size = 16 * store.ROWS_PER_GROUP
-    pieces = (places[i : i + size] for i in range(0, len(places), size))
-    return pa.concat_tables([table.take(pa.array(piece, pa.int64())) for piece in pieces])
-
-
-def _joined(here: layout.Dataset, people: pa.Table) -> pa.Table:
-    """Recordings of a dataset beside their reports and persons, as columns: texts are many."""
-    recordings = store.read_table(here.recordings, _RECORDING)
-    reports = store.read_table(here.reports, ["recording_id", *_REPORT])
-    for table, step in ((reports, f"{here.id}/reports"), (people, "subjects")):
-        places = pc.index_in(recordings["recording_id"], value_set=table["recording_id"])
-        if places.null_count:
+def _known(corpus: layout.Corpus, sources: Sequence[layout.Dataset]) -> pa.Table:
+    """What decides about the recordings of all datasets, in their order: narrow columns."""
+    people = store.read_table(corpus.table("subjects"), _PERSON)
+    found: list[pa.Table] = []
+    for here in sources:
+        recordings = store.read_table(here.recordings, ["recording_id", "duration_s"])
+        ids = recordings["recording_id"]
+        reports = store.read_table(here.reports, ["recording_id"])["recording_id"]
+        places = pc.index_in(ids, value_set=people["recording_id"])
+        for step, missing in (
+            (f"{here.id}/reports", pc.invert(pc.is_in(ids, value_set=reports))),
+            ("subjects", pc.is_null(places)),
+        ):
+            if count := pc.sum(missing).as_py():
+                raise ValueError(
+                    f"{count} recordings of {here.id} are missing in `{step}`: materialise it again"
+                )
+        if not ids.equals(reports):
             raise ValueError(
-                f"{places.null_count} recordings of {here.id} are missing in `{step}`: materialise "
-                "it again"
+                f"`{here.id}/reports` is of other recordings than there are now: materialise it "
+                "again"
             )
-        found = table.drop_columns(["recording_id"]).take(places)
-        for name in found.column_names:
-            recordings = recordings.append_column(name, found[name])
-    return recordings
+        own = people.take(places).append_column("duration_s", recordings["duration_s"])
+        found.append(own.combine_chunks())
+    return pa.concat_tables(found)
 
 
-def _rows(corpus: layout.Corpus, name: str) -> list[dict[str, Any]]:
-    return store.read_table(corpus.table(name)).to_pylist()
+def _pieces(
+    sources: Sequence[layout.Dataset],
+    narrow: pa.Table,
+    places: npt.NDArray[np.int64],
+    folder: Path,
+) -> Iterator[pa.Table]:
+    """The pairs in order, some row groups at a time: their texts need not fit in memory."""
+    size = 2 * store.ROWS_PER_GROUP
+    sizes = [min(size, len(narrow) - at) for at in range(0, len(narrow), size)]
+    batches = (batch for here in sources for batch in _joined(here))
+    for number, piece in enumerate(arranged(batches, places, sizes, folder)):
+        own = narrow.slice(number * size, len(piece))
+        for name in own.column_names:
+            if name not in piece.column_names:
+                piece = piece.append_column(name, own[name])
+        yield piece
+
+
+def _joined(here: layout.Dataset) -> Iterator[pa.Table]:
+    """Recordings of a dataset beside their reports, which are in the same order."""
+    recordings = store.read_batches(here.recordings, _RECORDING)
+    reports = store.read_batches(here.reports, _REPORT)
+    for left, right in zip(recordings, reports, strict=True):
+        table = pa.table(left)
+        for name in _REPORT:
+            table = table.append_column(name, pa.chunked_array([right[name]]))
+        yield table
+
+
+def _rows(corpus: layout.Corpus, name: str) -> Iterator[Row]:
+    for batch in store.read_batches(corpus.table(name), ["task", "variant", "fold", "person_id"]):
+        yield from batch.to_pylist()
 
 
 def held_out_persons(task_rows: Iterable[Row]) -> dict[str, set[str]]:
@@ -138,7 +180,7 @@ def held_out_persons(task_rows: Iterable[Row]) -> dict[str, set[str]]:
     held: dict[str, set[str]] = {}
     for row in task_rows:
         if row["fold"] != "train":
-            where = f"{row['task']} {row['variant']} {row['fold']}"
+            where = sys.intern(f"{row['task']} {row['variant']} {row['fold']}")
             held.setdefault(row["person_id"], set()).add(where)
     return held
 

@@ -1,22 +1,21 @@
-"""audio files of one part -> one tar of FLAC and one parquet of audio facts; runs in workers.
+"""Parts of normalised audio: each one tar of FLAC, see ``part_audio``, and one parquet of facts.
 
 A part is a pure function of its files, keyed by their names, sizes and times, so unchanged
 parts are never decoded again and metadata edits touch no audio.
 """
 
-import io
 import os
-import tarfile
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.records import pair_id, recording_id, unit_hash
+from pipeline.records import unit_hash
 from pipeline.steps import audio, remote, store
+from pipeline.steps.part_audio import Item
 
 # About 20 minutes of sound, which keeps a worker's memory and a lost part's cost small.
 RECORDINGS_PER_PART = 128
@@ -42,8 +41,6 @@ SCHEMA = pa.schema(
         pa.field("detail", pa.string()),
     ]
 )
-# What a worker is given of one recording: native id, member path, bytes, time of change.
-Item = tuple[str, str, int, int]
 
 
 def plan(items: Sequence[Item]) -> dict[str, list[Item]]:
@@ -57,31 +54,11 @@ def plan(items: Sequence[Item]) -> dict[str, list[Item]]:
     return {store.digest([audio.VERSION, bucket]): bucket for bucket in parts.values()}
 
 
-def make(archive: Path, folder: Path, dataset: str, key: str, items: Sequence[Item]) -> int:
-    """Write ``<key>.tar`` and then ``<key>.parquet``; returns the number of recordings tried."""
-    rows: list[dict[str, Any]] = []
-    root = archive.resolve()
-    with store.finished(folder / f"{key}.tar") as temporary, tarfile.open(temporary, "w") as tar:
-        for native_id, member, _, _ in items:
-            row: dict[str, Any] = {"native_id": native_id, "member": member}
-            try:
-                path = (root / member).resolve()
-                if not path.is_relative_to(root):
-                    raise audio.BadAudio("undecodable", "the file lies outside the archive")
-                facts = asdict(audio.normalise(path))
-            except audio.BadAudio as error:
-                row |= {"reason": error.reason, "detail": error.detail}
-            else:
-                flac = facts.pop("flac")
-                info = tarfile.TarInfo(f"{pair_id(recording_id(dataset, native_id))}.flac")
-                info.size = len(flac)
-                # Asked before writing: the data follow one 512-byte header.
-                row |= facts | {"part": key, "offset": tar.offset + 512, "size": len(flac)}
-                tar.addfile(info, io.BytesIO(flac))
-            rows.append(row)
+def record(folder: Path, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``<key>.parquet`` beside ``<key>.tar``: the part is whole then."""
     with store.finished(folder / f"{key}.parquet") as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
-    return len(rows)
+        table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def read_flac(folder: Path, part: str, offset: int, size: int) -> bytes:

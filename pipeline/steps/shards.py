@@ -2,12 +2,15 @@
 
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute
 
 from acula_model import shards as pair_format
 from acula_model.counting import Counted
@@ -16,8 +19,12 @@ from pipeline.manifest import Manifest
 from pipeline.records import unit_hash
 from pipeline.settings import Settings
 from pipeline.steps import layout, parts, remote, store
+from pipeline.steps.arranged import arranged
+
+pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 
 PAIRS_PER_SHARD = 256
+_REGIMES = ("full", "strict")
 INDEX = pa.schema(
     [
         pa.field("pair_id", pa.string()),
@@ -51,7 +58,16 @@ _TRAVELS = (
     "strict_text",
     "strict_hash",
 )
+# What tells where its sound is, and what was said of it, besides.
+_BESIDE = (
+    "part",
+    "offset",
+    "size",
+    *(f"{r}_{k}" for r in _REGIMES for k in ("sentences", "terms")),
+)
 Row = Mapping[str, Any]
+Job = tuple[Path, pa.Table, Path, Mapping[str, Any]]
+Places = Mapping[str, tuple[int, int]]
 
 
 def write(
@@ -64,42 +80,35 @@ def write(
     inputs = {"pairs": store.version_at(corpus.stamp("pairs")), "sources": sources, "code": code}
 
     def work() -> tuple[str, dict[str, Any]]:
-        pairs = store.read_table(corpus.table("pairs"))
-        plan: list[str] = []
-        jobs: list[tuple[Path, pa.Table, Path, Mapping[str, Any]]] = []
-        heard: set[tuple[str, str]] = set()
-        for name, places in _plan(pairs).items():
-            members = pairs.take(
-                places
-            )  # columns, as texts of a whole corpus as rows would be many
-            rows = members.select(_TRAVELS).to_pylist()
-            said = [[r[k] for k in _TRAVELS] for r in rows]
-            used = {d: sources[d] for d in sorted({r["dataset"] for r in rows})}
-            plan.append(f"{name}-{store.digest([code, used, said])}")
-            tar = corpus.shards / f"{plan[-1]}.tar"
-            if not remote.exists(tar):
-                jobs.append((tar, members, settings.data_root, sources))
-                parts_of = zip(members["dataset"], members["part"], strict=True)
-                heard |= {(d.as_py(), part.as_py()) for d, part in parts_of}
-        count = len(pairs)
-        del pairs
-        tars = [corpus.dataset(d).parts / f"{part}.tar" for d, part in sorted(heard)]
-        remote.need(*tars, say=progress)
-        known = _indexed(corpus.shard_index)
-        counted = Counted(progress, "{} shards written", len(jobs))
-        for shard, places in pool.run(write_one, jobs, settings.workers, settings.cluster):
-            known[f"{shard.parent.name}/{shard.name}"] = places
+        plan = _plan(store.read_table(corpus.table("pairs"), ["split", "pair_id"]))
+        known = _Index(corpus.shard_index)
+        counted = Counted(progress, "{} shards are there", len(plan.sizes))
+        written, names = 0, list[str]()
+
+        def jobs() -> Iterator[Job]:
+            for name, rows in plan.shards(corpus.table("pairs"), corpus.shards):
+                used = {d: sources[d] for d in sorted(set(rows["dataset"].to_pylist()))}
+                names.append(f"{name}-{store.digest([code, used, _said(rows)])}")
+                tar = corpus.shards / f"{names[-1]}.tar"
+                if remote.exists(tar):
+                    counted.add()
+                    continue
+                remote.need(*_parts(corpus, rows), say=progress)
+                yield tar, rows, settings.data_root, sources
+
+        for shard, places in pool.run(write_one, jobs(), settings.workers, settings.cluster):
+            known.add(_name(shard), places)
+            written += 1
             counted.add()
-        _clean(corpus.shards, set(plan))
-        tars = [corpus.shards / f"{name}.tar" for name in sorted(plan)]
-        index = list(_index(corpus.shards, tars, known))
-        version = store.write_table(corpus.shard_index, index, INDEX)
-        size = sum(map(remote.size, tars))
+        _clean(corpus.shards, set(names))
+        tars = [corpus.shards / f"{name}.tar" for name in sorted(names)]
+        pieces = (known.of(_name(tar), tar) for tar in tars)
+        version = store.write_table(corpus.shard_index, pa.concat_tables(pieces), INDEX)
         return version, {
-            "shards": len(plan),
-            "shards_written": len(jobs),
-            "pairs": count,
-            "bytes": size,
+            "shards": len(tars),
+            "shards_written": written,
+            "pairs": sum(plan.sizes),
+            "bytes": sum(map(remote.size, tars)),
         }
 
     outputs = [corpus.shards, corpus.shard_index]
@@ -107,24 +116,60 @@ def write(
     return store.cached(stamp, inputs, outputs, work, stored=outputs, say=progress)
 
 
-def _plan(pairs: pa.Table) -> dict[str, "pa.Array[Any]"]:
-    """Shard name -> places of its pairs. Their number doubles, so growth moves few pairs."""
-    own: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    columns = (pairs["split"].to_pylist(), pairs["pair_id"].to_pylist())
-    for place, (split, pair_id) in enumerate(zip(*columns, strict=True)):
-        own[split].append((place, unit_hash(f"shard:{pair_id}")))
-    plan: dict[str, pa.Array[Any]] = {}
+@dataclass(frozen=True)
+class _Plan:
+    """Which pairs go into which shard.
+
+    Attributes:
+        names: Of the shards, without the hash of what they hold.
+        sizes: Pairs of each.
+        places: Of each row of the pairs table, in the order of the shards.
+    """
+
+    names: list[str]
+    sizes: list[int]
+    places: npt.NDArray[np.int64]
+
+    def shards(self, pairs: Path, folder: Path) -> Iterator[tuple[str, pa.Table]]:
+        """Name and rows of each: the texts of a whole corpus need not fit in memory."""
+        folder.mkdir(parents=True, exist_ok=True)
+        batches = store.read_batches(pairs, [*_TRAVELS, *_BESIDE])
+        yield from zip(self.names, arranged(batches, self.places, self.sizes, folder), strict=True)
+
+
+def _plan(pairs: pa.Table) -> _Plan:
+    """The number of shards doubles, so growth moves few pairs."""
+    splits = np.array(pairs["split"].to_pylist(), object)
+    drawn = np.array([unit_hash(f"shard:{i}") for i in pairs["pair_id"].to_pylist()])
+    names, sizes, orders = list[str](), list[int](), list[npt.NDArray[np.int64]]()
     for split in ("train", "val", "test"):
+        own = np.flatnonzero(splits == split)
         count = 1
-        while len(own[split]) > count * PAIRS_PER_SHARD:
+        while len(own) > count * PAIRS_PER_SHARD:
             count *= 2
-        buckets: dict[int, list[int]] = defaultdict(list)
-        for place, drawn in own[split]:
-            buckets[int(drawn * count)].append(place)
-        for bucket, places in sorted(buckets.items()):
-            name = f"{split}/{split}-{bucket:05d}-of-{count:05d}"
-            plan[name] = pa.array(places, pa.int64())
-    return plan
+        bucket = (drawn[own] * count).astype(np.int64)
+        orders.append(own[np.argsort(bucket, kind="stable")])
+        for number, size in zip(*np.unique(bucket, return_counts=True), strict=True):
+            names.append(f"{split}/{split}-{number:05d}-of-{count:05d}")
+            sizes.append(int(size))
+    places = np.full(len(pairs), -1)
+    places[np.concatenate(orders)] = np.arange(sum(sizes))
+    return _Plan(names, sizes, places)
+
+
+def _said(rows: pa.Table) -> list[list[Any]]:
+    """What a shard's name is a hash of."""
+    return [list(row) for row in zip(*(rows[k].to_pylist() for k in _TRAVELS), strict=True)]
+
+
+def _parts(corpus: layout.Corpus, rows: pa.Table) -> list[Path]:
+    """Where the sounds of pairs are."""
+    found = set(zip(rows["dataset"].to_pylist(), rows["part"].to_pylist(), strict=True))
+    return [corpus.dataset(d).parts / f"{part}.tar" for d, part in sorted(found)]
+
+
+def _name(tar: Path) -> str:
+    return f"{tar.parent.name}/{tar.name}"
 
 
 def _source(here: layout.Dataset, manifest: Manifest) -> dict[str, Any]:
@@ -139,9 +184,6 @@ def _source(here: layout.Dataset, manifest: Manifest) -> dict[str, Any]:
         "attribution": manifest.attribution,
         "dataset_version": manifest.version,
     }
-
-
-Places = Mapping[str, tuple[int, int]]
 
 
 def write_one(
@@ -165,34 +207,41 @@ def _pairs(
 def described(row: Row) -> dict[str, Any]:
     """What a shard says of a pair, besides where its dataset came from."""
     meta = {k: row[k] for k in _TRAVELS}
-    for regime in ("full", "strict"):
+    for regime in _REGIMES:
         meta[f"{regime}_sentences"] = json.loads(row[f"{regime}_sentences"])
         meta[f"{regime}_terms"] = row[f"{regime}_terms"]
     return meta
 
 
-def _indexed(index: Path) -> dict[str, Places]:
-    """Shard -> its pairs, by an earlier index; a shard's name tells what it holds."""
-    known: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
-    if remote.exists(index):
-        for row in store.read_table(index).to_pylist():
-            known[row["shard"]][row["pair_id"]] = (row["shard_offset"], row["shard_size"])
-    return dict(known)
+class _Index:
+    """Where pairs lie in the shards: of an earlier run, and what is added.
 
+    Args:
+        path: The table of an earlier run; a shard's name tells what it holds, so it still counts.
+    """
 
-def _index(folder: Path, tars: list[Path], known: Mapping[str, Places]) -> Iterator[dict[str, Any]]:
-    for path in tars:
-        name = path.relative_to(folder).as_posix()
-        if name not in known:
-            remote.need(path)
-        places = known[name] if name in known else pair_format.places(path)
-        for pair_id, (offset, size) in places.items():
-            yield {
-                "pair_id": pair_id,
-                "shard": name,
-                "shard_offset": offset,
-                "shard_size": size,
-            }
+    def __init__(self, path: Path):
+        self._known: dict[str, pa.Table] = {}
+        if remote.exists(path):
+            earlier = store.read_table(path)  # shard by shard
+            runs = pc.run_end_encode(earlier["shard"].combine_chunks())
+            start = 0
+            for name, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+                self._known[name] = earlier.slice(start, end - start)
+                start = end
+
+    def add(self, name: str, places: Places) -> None:
+        """A shard that is new."""
+        offsets, sizes = zip(*places.values(), strict=True)
+        columns = [list(places), [name] * len(places), offsets, sizes]
+        self._known[name] = pa.table([*map(pa.array, columns)], schema=INDEX)
+
+    def of(self, name: str, tar: Path) -> pa.Table:
+        """Rows of one shard; read from its headers where no run has said them."""
+        if name not in self._known:
+            remote.need(tar)
+            self.add(name, pair_format.places(tar))
+        return self._known[name]
 
 
 def _clean(folder: Path, keep: set[str]) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,6 +81,20 @@ def write_table(path: Path, rows: pa.Table | Sequence[Mapping[str, Any]], schema
     with finished(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_PER_GROUP)
     return table_version(table)
+
+
+def write_pieces(path: Path, pieces: Iterable[pa.Table], schema: pa.Schema) -> str:
+    """As ``write_table`` of a table that comes in pieces of whole row groups, but for the last."""
+    versions = list[str]()
+    with (
+        finished(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        for piece in pieces:
+            piece = piece.select(schema.names).cast(schema)
+            writer.write_table(piece, row_group_size=ROWS_PER_GROUP)
+            versions.append(table_version(piece))
+    return digest(versions)
 
 
 def table_version(table: pa.Table) -> str:
