@@ -63,6 +63,7 @@ def unchanged(data: Path, count: int) -> float:
     }
     command = [str(Path(sys.executable).parent / "dagster"), "asset", "materialize"]
     command += ["-m", "pipeline.definitions", "--select", "*shards"]
+    start = 0.0
     for _ in range(2):
         start = time.perf_counter()
         subprocess.run(command, cwd=home, env=os.environ | setting, check=True, capture_output=True)

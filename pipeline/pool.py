@@ -23,7 +23,7 @@ from pipeline.cluster import Cluster, Job, WorkerLost
 T = TypeVar("T")
 
 _GROUPS, _OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-_AHEAD = 3  # jobs for each worker, so that none waits for the next
+AHEAD = 3  # jobs for each worker, so that none waits for the next
 _TRIES = 3  # pools that may break one after the other with no job finished in between
 
 
@@ -94,6 +94,17 @@ def _environment() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def started(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that jobs are done by; each begins with the first job that it is there for."""
+    spawn = multiprocessing.get_context("spawn")  # fork is unsafe beside torch's threads
+    with (
+        _environment(),
+        ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool,
+    ):
+        yield pool
 
 
 @contextmanager
@@ -183,16 +194,12 @@ def _attempt(
         coming: All others; taken a few ahead of the workers, as jobs may be large.
         workers: Processes.
     """
-    spawn = multiprocessing.get_context("spawn")  # fork is unsafe beside torch's threads
     futures: dict[Future[T], int] = {}
     again = iter(list(waiting.items()))
-    with (
-        _environment(),
-        ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool,
-    ):
+    with started(workers) as pool:
         try:
             while True:
-                for number, job in islice(chain(again, coming), _AHEAD * workers - len(futures)):
+                for number, job in islice(chain(again, coming), AHEAD * workers - len(futures)):
                     waiting[number] = job
                     with _without_main(work):  # submitting starts workers
                         futures[pool.submit(work, *job)] = number

@@ -105,9 +105,11 @@ def test_jobs_are_taken_a_few_ahead_of_the_workers() -> None:
             taken.append(number)
             yield (number,)
 
-    for done, _ in enumerate(pool.run(square, jobs(), 2), 1):
-        assert len(taken) <= done + 2 * pool._AHEAD
-    assert done == len(taken) == 40
+    found = list[int]()
+    for result in pool.run(square, jobs(), 2):
+        found.append(result)
+        assert len(taken) <= len(found) + 2 * pool.AHEAD
+    assert sorted(found) == [n * n for n in range(40)]
 
 
 SCRIPT = """

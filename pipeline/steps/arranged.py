@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-# Rows of one file; some 40 MB of pairs with their texts.
-ROWS_AT_A_TIME = 8_192
+# Rows of one file; some 30 MB of pairs with their texts.
+ROWS_AT_A_TIME = 4_096
 
 
 def arranged(

@@ -59,7 +59,7 @@ def normalise(path: Path) -> Normalised:
         flac=flac.getvalue(),
         raw_sha256=hashlib.sha256(raw).hexdigest(),
         raw_bytes=len(raw),
-        audio_sha256=hashlib.sha256(pcm).hexdigest(),
+        audio_sha256=hashlib.sha256(pcm.data).hexdigest(),
         native_rate=sound.rate,
         native_format=sound.kind,
         native_channels=samples_SC.shape[1],
