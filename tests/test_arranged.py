@@ -36,7 +36,7 @@ def test_pieces_hold_the_rows_in_their_places(
     whole, cut = table(count), data.draw(st.integers(1, 9))
     batches = [whole.slice(at, cut) for at in range(0, count, cut)]
 
-    pieces = list(arranged(batches, places, sizes, tmp_path))
+    pieces = list(arranged(batches, places, sizes, tmp_path / "a"))
     assert [len(p) for p in pieces] == sizes
     if pieces:
         assert pa.concat_tables(pieces).to_pylist() == whole.take(list(kept)).to_pylist()
@@ -46,5 +46,5 @@ def test_pieces_hold_the_rows_in_their_places(
 @pytest.mark.parametrize("rows", [3, 5])
 def test_another_number_of_rows_is_an_error(tmp_path: Path, rows: int) -> None:
     with pytest.raises(ValueError, match=rf"^{rows} rows, but places for 4$"):
-        list(arranged([table(rows)], np.arange(4), [4], tmp_path))
+        list(arranged([table(rows)], np.arange(4), [4], tmp_path / "a"))
     assert not list(tmp_path.iterdir())

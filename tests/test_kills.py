@@ -1,5 +1,6 @@
-"""SIGKILL at random points of the data steps: the next run ends with the same bytes."""
+"""Killed, or out of disk, at random points of the data steps: the next run makes the same bytes."""
 
+import errno
 import json
 import random
 import shutil
@@ -17,16 +18,18 @@ from benchmarks import kills
 from benchmarks.kills import content
 from pipeline.settings import Settings
 
-KILLS = 30
+KILLS, DISKS = 30, 3
 # One interpreter imports everything and forks: it starts no thread, so a child is as good as new.
 # A child runs all steps, and is killed at its n-th operation on a file of the data root, counted
-# by an audit hook, or after so many seconds, which reaches what is written without Python.
+# by an audit hook, or after so many seconds, which reaches what is written without Python. With
+# the number of an error, that operation and all later ones that write end with it instead.
 HARNESS = """
 import json, os, signal, sys, threading, time
 from pathlib import Path
 import pandas, pyarrow.parquet, soundfile, soxr  # what the steps would import first
 from pipeline import settings as configuration
 from pipeline.manifest import load_all
+from pipeline.steps.disk import CannotWrite
 from pipeline.steps import archive, pairs, parts, recordings, report_table, shards, subjects
 
 archives = sys.argv[1]
@@ -44,13 +47,19 @@ def steps(root):
     pairs.join(at)
     shards.write(at, known, quiet)
 
-def child(root, operation, seconds):
+def writes(event, arguments):
+    new = event == "os.rename" or event == "os.mkdir"
+    return new or event == "open" and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+def child(root, operation, seconds, number):
     seen = 0
     def hook(event, arguments):
         nonlocal seen
         if event in EVENTS and str(arguments[0]).startswith(root):
             seen += 1
-            if seen == operation:
+            if number and seen >= operation and writes(event, arguments):
+                raise OSError(number, os.strerror(number), str(arguments[0]))
+            if seen == operation and not number:
                 os.kill(os.getpid(), signal.SIGKILL)
     sys.addaudithook(hook)
     if seconds is not None:
@@ -59,6 +68,8 @@ def child(root, operation, seconds):
     try:
         steps(root)
         code = 0
+    except CannotWrite as error:
+        code = 3 if "ACULA_DATA_ROOT" in str(error) else 1
     finally:
         sys.stderr.flush()
         os.write(int(os.environ["COUNTS"]), f"{seen}\\n".encode())
@@ -67,11 +78,11 @@ def child(root, operation, seconds):
 reader, writer = os.pipe()
 os.environ["COUNTS"] = str(writer)
 for line in sys.stdin:
-    root, operation, seconds = json.loads(line)
+    root, operation, seconds, number = json.loads(line)
     begun = time.perf_counter()
     pid = os.fork()
     if not pid:
-        child(root, operation, seconds)
+        child(root, operation, seconds, number)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     seen = int(os.read(reader, 99)) if status >= 0 else 0
     print(json.dumps([status, seen, time.perf_counter() - begun]), flush=True)
@@ -79,7 +90,7 @@ for line in sys.stdin:
 
 
 @pytest.mark.slow
-def test_thirty_kills_anywhere_change_no_byte_and_leave_nothing(
+def test_thirty_kills_and_refusing_disks_change_no_byte_and_leave_nothing(
     tmp_path: Path, settings: Callable[..., Settings]
 ) -> None:
     tiny = TinyIcbhi(tmp_path / "archives" / "icbhi")
@@ -93,9 +104,12 @@ def test_thirty_kills_anywhere_change_no_byte_and_leave_nothing(
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as harness:
         assert harness.stdin and harness.stdout
 
-        def run(root: Path, operation: int = 0, seconds: float | None = None) -> list[Any]:
+        def run(
+            root: Path, operation: int = 0, seconds: float | None = None, number: int = 0
+        ) -> list[Any]:
             assert harness.stdin and harness.stdout
-            print(json.dumps([str(root), operation, seconds]), file=harness.stdin, flush=True)
+            asked = json.dumps([str(root), operation, seconds, number])
+            print(asked, file=harness.stdin, flush=True)
             return json.loads(harness.stdout.readline())
 
         before, undisturbed = tmp_path / "before", tmp_path / "undisturbed"
@@ -126,6 +140,14 @@ def test_thirty_kills_anywhere_change_no_byte_and_leave_nothing(
             if status == 0:
                 assert content(root) == wanted, f"seed {seed}: corpus {corpora} after {kills}"
                 corpora += 1
+        for number in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):  # from some operation on
+            root = tmp_path / f"refused{number}"
+            ends = Counter[int]()
+            for _ in range(DISKS):
+                status, _, _ = run(root, 1 + int(0.8 * draw.random() * operations), None, number)
+                ends[status] += 1  # later runs may be done before they come so far
+            assert ends[3] and not ends.keys() - {0, 3}, f"seed {seed}: error {number}: {ends}"
+            assert run(root)[0] == 0 and content(root) == wanted, f"seed {seed}: error {number}"
         harness.stdin.close()
     assert corpora > 2 and all(kills[how] > 5 for how in ("time", "operation"))
 

@@ -4,7 +4,6 @@ Rows are written to files by the pieces they belong to, then each file is read a
 one sequential write and read of everything, while memory holds two of the files at most.
 """
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from pipeline.steps import disk
 
 # Rows of one file; some 30 MB of pairs with their texts.
 ROWS_AT_A_TIME = 4_096
@@ -21,7 +22,7 @@ def arranged(
     batches: Iterable[pa.RecordBatch | pa.Table],
     places: npt.NDArray[np.int64],
     sizes: Sequence[int],
-    folder: Path,
+    beside: Path,
 ) -> Iterator[pa.Table]:
     """Yield the rows in the order of their places, so many at a time.
 
@@ -29,15 +30,15 @@ def arranged(
         batches: The table.
         places: Of each of its rows, from 0 in the order that is wanted; -1 leaves a row out.
         sizes: Rows of each piece that is yielded; together all rows with a place.
-        folder: Where files may lie meanwhile; on a disk, not in memory.
+        beside: Names the folder next to it in which the files lie meanwhile.
 
     Raises:
         ValueError: The batches hold fewer or more rows than there are places.
     """
     ends = np.cumsum(sizes, dtype=np.int64)
     bounds = _bounds(ends)
-    with tempfile.TemporaryDirectory(prefix=".arranged-", dir=folder) as name:
-        files = [Path(name, str(n)) for n in range(len(bounds))]
+    with disk.scratch(beside) as folder:
+        files = [folder / str(n) for n in range(len(bounds))]
         written = _split(batches, places, bounds, files)
         start = piece = 0
         for file, end, own in zip(files, bounds.tolist(), written, strict=True):

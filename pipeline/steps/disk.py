@@ -84,6 +84,23 @@ def finished(path: Path) -> Iterator[Path]:
             remove(temporary)
 
 
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``path``, which goes at the end of the block.
+
+    What a killed process left behind goes as with ``finished``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    folder = beside(path)
+    remove(folder)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
 @cache
 def sweep(folder: Path) -> None:
     """Remove what dead processes left unfinished in a folder; once per process and folder."""

@@ -98,9 +98,9 @@ def join(settings: Settings) -> store.Outcome:
         ]
         narrow = narrow.append_column("pair_id", pa.array(order, pa.string()))
         narrow = narrow.append_column("align", pa.array(align, pa.bool_()))
-        corpus.table("pairs").parent.mkdir(parents=True, exist_ok=True)
-        pieces = _pieces(sources, narrow, places, corpus.table("pairs").parent)
-        version = store.write_pieces(corpus.table("pairs"), pieces, SCHEMA)
+        path = corpus.table("pairs")
+        pieces = _pieces(sources, narrow, places, path.with_name("texts"))
+        version = store.write_pieces(path, pieces, SCHEMA)
         return version, {
             "pairs": len(order),
             "aligned": sum(align),
@@ -145,13 +145,13 @@ def _pieces(
     sources: Sequence[layout.Dataset],
     narrow: pa.Table,
     places: npt.NDArray[np.int64],
-    folder: Path,
+    beside: Path,
 ) -> Iterator[pa.Table]:
     """The pairs in order, some row groups at a time: their texts need not fit in memory."""
     size = 2 * store.ROWS_PER_GROUP
     sizes = [min(size, len(narrow) - at) for at in range(0, len(narrow), size)]
     batches = (batch for here in sources for batch in _joined(here))
-    for number, piece in enumerate(arranged(batches, places, sizes, folder)):
+    for number, piece in enumerate(arranged(batches, places, sizes, beside)):
         own = narrow.slice(number * size, len(piece))
         for name in own.column_names:
             if name not in piece.column_names:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from pipeline import findings, pool, readers, records
 from pipeline.manifest import Manifest
 from pipeline.records import Rejected
 from pipeline.settings import Settings
-from pipeline.steps import archive, layout, part_audio, parts, recording_rows, remote, store
+from pipeline.steps import archive, disk, layout, part_audio, parts, recording_rows, remote, store
 from pipeline.steps.arranged import arranged
 from pipeline.steps.recording_rows import Rows
 
@@ -68,8 +67,8 @@ def prepare(manifest: Manifest, settings: Settings, progress: Progress = print) 
     def work() -> tuple[str, dict[str, Any]]:
         root = archive.root(manifest, settings, progress)
         here.parts.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".reading-", dir=here.folder) as scratch:
-            rows = Rows(manifest, reader.read(root), root, Path(scratch, "rows"))
+        with disk.scratch(here.folder / "reading") as scratch:
+            rows = Rows(manifest, reader.read(root), root, scratch / "rows")
             keys, redone = _normalise(root, here, rows.items, settings, progress)
             heard = _Heard([here.parts / f"{key}.parquet" for key in keys])
             conflicts = heard.conflicts(rows)
@@ -98,7 +97,7 @@ def prepare(manifest: Manifest, settings: Settings, progress: Progress = print) 
             if not kept:
                 progress(f"{manifest.id}: metadata without any audio in {root}; {dict(reasons)}")
             totals = _Totals()
-            pieces = totals.of(_pieces(manifest.id, rows, heard, kept, Path(scratch)))
+            pieces = totals.of(_pieces(manifest.id, rows, heard, kept, scratch))
             versions = [
                 store.write_pieces(here.recordings, pieces, SCHEMA),
                 store.write_table(here.quarantine, _quarantine(manifest.id, refused), QUARANTINE),
@@ -211,10 +210,8 @@ def _pieces(
     of_rows = np.array([rank.get(item[0], -1) for item in rows.items], np.int64)
     of_facts = np.array([rank.get(native_id, -1) for native_id in heard.ids], np.int64)
     del rank
-    said, facts = (
-        arranged(source, places, sizes, scratch)
-        for source, places in ((rows, of_rows), (heard, of_facts))
-    )
+    said = arranged(rows, of_rows, sizes, scratch / "said")
+    facts = arranged(heard, of_facts, sizes, scratch / "facts")
     for left, right in zip(said, facts, strict=True):
         ids = [records.recording_id(dataset, i) for i in left["native_id"].to_pylist()]
         table = left.append_column("recording_id", pa.array(ids, pa.string()))

@@ -86,7 +86,7 @@ def write(
         written, names = 0, list[str]()
 
         def jobs() -> Iterator[Job]:
-            for name, rows in plan.shards(corpus.table("pairs"), corpus.shards):
+            for name, rows in plan.shards(corpus.table("pairs")):
                 used = {d: sources[d] for d in sorted(set(rows["dataset"].to_pylist()))}
                 names.append(f"{name}-{store.digest([code, used, _said(rows)])}")
                 tar = corpus.shards / f"{names[-1]}.tar"
@@ -130,11 +130,14 @@ class _Plan:
     sizes: list[int]
     places: npt.NDArray[np.int64]
 
-    def shards(self, pairs: Path, folder: Path) -> Iterator[tuple[str, pa.Table]]:
+    def shards(self, pairs: Path) -> Iterator[tuple[str, pa.Table]]:
         """Name and rows of each: the texts of a whole corpus need not fit in memory."""
-        folder.mkdir(parents=True, exist_ok=True)
         batches = store.read_batches(pairs, [*_TRAVELS, *_BESIDE])
-        yield from zip(self.names, arranged(batches, self.places, self.sizes, folder), strict=True)
+        yield from zip(
+            self.names,
+            arranged(batches, self.places, self.sizes, pairs.with_name("texts")),
+            strict=True,
+        )
 
 
 def _plan(pairs: pa.Table) -> _Plan:
