@@ -1,9 +1,8 @@
 """The data steps from archives to shards: seconds, rows per second and peak memory of each.
 
-Each runs in a process of its own, as with Dagster. Memory is that of this process, the step's and
-its workers' together (proportional set size, so that shared pages count once), every 50 ms. With
-``--archives`` all steps run; without, those that need no sound, on the tables of
-``benchmarks.corpus --tables``.
+Memory is that of this process and its workers together (proportional set size, so that shared
+pages count once), sampled every 50 ms. With ``--archives`` all steps run; without, those that
+need no sound, on the tables of ``benchmarks.corpus --tables``.
 
     python -m benchmarks.preparation --data <data root> --archives <folder>
     python -m benchmarks.preparation --data <data root>
@@ -12,15 +11,13 @@ its workers' together (proportional set size, so that shared pages count once), 
 # ruff: noqa: T201
 import argparse
 import json
-import multiprocessing
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pipeline import settings as configuration
-from pipeline.manifest import load_all
+from pipeline.manifest import Manifest, load_all
 from pipeline.steps import (
     archive,
     pairs,
@@ -75,30 +72,6 @@ class Watch:
         return peak
 
 
-def perform(step: str, at: configuration.Settings) -> store.Outcome:
-    """One step; runs in a process of its own, as with Dagster."""
-    known = {d: load_all()[d] for d in IDS}
-    dataset, _, name = step.rpartition("/")
-    match name:
-        case "archive":
-            return archive.obtain(known[dataset], at)
-        case "recordings":
-            return recordings.prepare(known[dataset], at, _quiet)
-        case "reports":
-            return report_table.make(known[dataset], at)
-        case "published lists":  # without a network a first run waits for their publisher
-            found = published.at_hand(known.values(), at)
-            return store.Outcome(version="", skipped=False, facts={"files": len(found)})
-        case "subjects":
-            return subjects.decide(at, known)
-        case "pairs":
-            return pairs.join(at)
-        case "shards":
-            return shards.write(at, known, _quiet)
-        case _:
-            raise ValueError(step)
-
-
 def measure(
     at: configuration.Settings, with_sound: bool, told: Callable[[str], None]
 ) -> dict[str, dict[str, float]]:
@@ -109,22 +82,28 @@ def measure(
         with_sound: All steps; else those that need no sound.
         told: Gets a line for each.
     """
-    sounds = ("archive", "recordings") if with_sound else ()
-    steps = [f"{d}/{step}" for d in IDS for step in (*sounds, "reports")]
-    steps += ["published lists", "subjects", "pairs", *(["shards"] if with_sound else [])]
-    found: dict[str, dict[str, float]] = {}
-    watch, spawn = Watch(), multiprocessing.get_context("spawn")
-    for name in steps:
-        with ProcessPoolExecutor(1, mp_context=spawn) as own:
-            own.submit(_quiet, "").result()  # it is there, and has imported what it needs
-            watch.peak()
-            start = time.perf_counter()
-            outcome = own.submit(perform, name, at).result()
-            seconds, peak = time.perf_counter() - start, watch.peak()
+    known = {d: load_all()[d] for d in IDS}
+    steps: list[tuple[str, Callable[[], store.Outcome]]] = []
+    for d in IDS:
+        if with_sound:
+            steps.append((f"{d}/archive", lambda d=d: archive.obtain(known[d], at)))
+            steps.append((f"{d}/recordings", lambda d=d: recordings.prepare(known[d], at, _quiet)))
+        steps.append((f"{d}/reports", lambda d=d: report_table.make(known[d], at)))
+    # Where no network is, a first run waits for the publisher of lists and gives it up.
+    steps.append(("published lists", lambda: _lists(known.values(), at)))
+    steps += [("subjects", lambda: subjects.decide(at, known)), ("pairs", lambda: pairs.join(at))]
+    if with_sound:
+        steps.append(("shards", lambda: shards.write(at, known, _quiet)))
+    found = {"before": {"mib": _memory(), "seconds": 0.0, "rows": 0}}
+    watch = Watch()
+    for name, step in steps:
+        start = time.perf_counter()
+        outcome = step()
+        seconds = time.perf_counter() - start
         counts = [outcome.facts.get(k, 0) for k in ("recordings", "reports", "pairs", "files")]
-        found[name] = {"mib": peak, "seconds": seconds, "rows": max(counts)}
+        found[name] = here = {"mib": watch.peak(), "seconds": seconds, "rows": max(counts)}
         told(
-            f"{name:20} {peak:8.0f} MiB {seconds:8.2f} s {max(counts) / seconds:9.0f} rows/s"
+            f"{name:20} {here['mib']:8.0f} MiB {seconds:8.2f} s {max(counts) / seconds:9.0f} rows/s"
             f"{'  (unchanged)' if outcome.skipped else ''}"
         )
     del found["published lists"]
@@ -132,6 +111,11 @@ def measure(
     found["all"] = all_ | {"seconds": sum(s["seconds"] for s in found.values())}
     told(f"{'all':20} {found['all']['mib']:8.0f} MiB {found['all']['seconds']:8.2f} s")
     return found
+
+
+def _lists(known: Iterable[Manifest], at: configuration.Settings) -> store.Outcome:
+    found = published.at_hand(known, at)
+    return store.Outcome(version="", skipped=False, facts={"files": len(found)})
 
 
 def main() -> None:

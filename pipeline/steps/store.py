@@ -190,6 +190,7 @@ def cached(
     with disk.explained(stamp.parent):
         stamp.unlink(missing_ok=True)
         version, facts = work()
+    pa.default_memory_pool().release_unused()  # else each step begins on what the last one took
     outcome = Outcome(version=version, skipped=False, facts=facts)
     said = {"key": key, "inputs": dict(inputs), **asdict(outcome)}
     write_json(stamp, said)
