@@ -1,5 +1,6 @@
 """Files that are either finished or absent, tables, and the stamp by which a step skips itself."""
 
+import ctypes
 import hashlib
 import io
 import json
@@ -197,6 +198,13 @@ def cached(
     if home:
         write_json(stamp, home.send(stamp, said, stored or (), say, whole=False))
     return outcome
+
+
+def _give_back() -> None:
+    """Memory that is free but kept: else each step begins on top of what the last one took."""
+    pa.default_memory_pool().release_unused()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc
+        trim(0)
 
 
 def stamped(stamp: Path) -> dict[str, Any]:
