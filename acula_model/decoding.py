@@ -168,7 +168,7 @@ def _decode_soundfile(raw: bytes) -> tuple[Samples, int, str]:
     try:
         with soundfile.SoundFile(io.BytesIO(raw)) as file:
             kind = f"{file.format}/{file.subtype}"
-            blocks = [file.read(_BLOCK, dtype="float32", always_2d=True)]
+            blocks: list[Any] = [file.read(_BLOCK, dtype="float32", always_2d=True)]
             while len(blocks[-1]) == _BLOCK:
                 blocks.append(file.read(_BLOCK, dtype="float32", always_2d=True))
             samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)

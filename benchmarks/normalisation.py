@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import av
+import av.error
 import librosa
 import numpy as np
 import soundfile
@@ -50,7 +51,7 @@ def _sound(path: Path) -> bool:
     try:
         with av.open(path) as source:
             return any(True for _ in source.decode(audio=0))
-    except (av.FFmpegError, IndexError):
+    except (av.error.FFmpegError, IndexError):
         return False
 
 
