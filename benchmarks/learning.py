@@ -10,6 +10,7 @@ manifests, each arm trains the sample recipe from several seeds and is probed:
     bag_of_words      which words occur, in place of the teacher's
     release_cov       the published release's loss, which ignores the pairing
     infonce           the contrastive loss with several positives
+    two_passes        a clean pass for the alignment beside the masked one
     aligned           debiased CKA with the true reports: the recipe as it is
 
 Printed: mean AUROC of each arm, and aligned minus each other arm with the 95 % interval of
@@ -48,6 +49,7 @@ ARMS = (
     "bag_of_words",
     "release_cov",
     "infonce",
+    "two_passes",
     "aligned",
 )
 # The same question asked of fewer recordings of a dataset: once in a mean is enough.

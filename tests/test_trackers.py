@@ -33,7 +33,7 @@ def run(given: loop.Given, folder: Path, name: trackers.TrackerName, lines: Any 
 
 def test_mlflow_gets_curves_and_settings_and_a_resumed_run_goes_on(given, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    mlflow = pytest.importorskip("mlflow", reason="an option: pip install mlflow")
+    mlflow = pytest.importorskip("mlflow", reason="an option: pip install mlflow-skinny")
     mlflow.set_tracking_uri((tmp_path / "store").as_uri())
     folder = tmp_path / "sample-1"
     result = run(given, folder, "mlflow")
@@ -112,5 +112,5 @@ def test_a_tracker_that_fails_is_said_and_training_goes_on(given, tmp_path, monk
     with pytest.raises(TrainingError, match="wandb cannot start: no API key"):
         run(given, tmp_path / "never", "wandb")
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(TrainingError, match="pip install mlflow"):
+    with pytest.raises(TrainingError, match="pip install mlflow-skinny"):
         run(given, tmp_path / "absent", "mlflow")

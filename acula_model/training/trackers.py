@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol, cast, get_args
 from acula_model.training.errors import TrainingError
 
 TrackerName = Literal["mlflow", "wandb"]
+# The whole package of MLflow would put an older pyarrow in the place of the one that is there.
+PACKAGES: dict[str, str] = {"mlflow": "mlflow-skinny", "wandb": "wandb"}
 MLFLOW_RUN = "mlflow_run.txt"  # a resumed run goes on with its curves
 
 
@@ -52,7 +54,7 @@ def start(name: TrackerName, folder: Path, settings: Mapping[str, Any]) -> Track
         client = importlib.import_module(name)
     except ImportError as error:
         raise TrainingError(
-            f"tracker {name} is asked for and not installed: pip install {name}"
+            f"tracker {name} is asked for and not installed: pip install {PACKAGES[name]}"
         ) from error
     kind = _KINDS[name]
     try:

@@ -3,7 +3,8 @@
 # B = pairs of this process, G = of all processes, T = frames, M = mel bins, D = encoder width
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,6 +21,27 @@ from acula_model.training.feed import MicroBatch
 from acula_model.training.model import Aligner, MovingAverage
 
 LOSSES = ("loss", "alignment_loss", "masked_loss")
+
+
+@contextmanager
+def _compiler_errors(compiling: bool) -> Iterator[None]:
+    """Of ``torch.compile``, whose pages of trace end in one sentence.
+
+    Around the backward pass, too: for changing sizes its graph is compiled only there.
+    """
+    if not compiling:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = " ".join(str(error).split("\n\n")[0].split())[:300]
+        raise TrainingError(
+            f"the encoder cannot be compiled: {reason}. torch.compile needs a C++ compiler (g++, "
+            "or what CXX names); install one, or leave compile out of the recipe"
+        ) from error
 
 
 class Trainer:
@@ -82,15 +104,16 @@ class Trainer:
             Losses, mean over the step's pairs.
 
         Raises:
-            TrainingError: A loss or the gradient is not a number.
+            TrainingError: A loss or the gradient is not a number, or the encoder cannot be compiled.
         """
         # Dropout draws from here; a resumed run draws the same.
         torch.manual_seed((self.recipe.seed * 1_000_003 + self.done) * 997 + ranks.rank())
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(3, device=self.device)
-        for batch in micro_batches:
-            sums += batch.share * self._backward(batch)
+        with _compiler_errors(self.recipe.compile):
+            for batch in micro_batches:
+                sums += batch.share * self._backward(batch)
         ranks.average_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
         total, alignment, masked = ranks.mean(sums).tolist()
