@@ -198,3 +198,17 @@ def test_a_replaced_table_of_vectors_is_refused(root, tmp_path):
     tables.write(path, {h: v + 1 for h, v in written.items()}, facts)
     with pytest.raises(TrainingError, match="is not what was written for this run"):
         reading.given(made)
+
+
+def test_a_compiler_that_is_missing_is_one_sentence(root, tmp_path, monkeypatch):
+    """What torch.compile raises where there is none, without the ten seconds until it does."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    def missing(*_: Any) -> None:
+        raise TorchDynamoException("No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1")
+
+    monkeypatch.setattr("torch.compile", lambda _: missing)
+    given = world.given(root, tables.read(root / "vectors.parquet")[0])
+    with pytest.raises(TrainingError, match=r"compiler found\. torch\.compile needs") as said:
+        loop.align(dataclasses.replace(RECIPE, compile=True), given, tmp_path, print, "cpu")
+    assert "\n" not in str(said.value)

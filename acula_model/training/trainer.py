@@ -104,7 +104,7 @@ class Trainer:
             Losses, mean over the step's pairs.
 
         Raises:
-            TrainingError: A loss or the gradient is not a number, or the encoder cannot be compiled.
+            TrainingError: A loss or the gradient is not a number; the encoder cannot be compiled.
         """
         # Dropout draws from here; a resumed run draws the same.
         torch.manual_seed((self.recipe.seed * 1_000_003 + self.done) * 997 + ranks.rank())
