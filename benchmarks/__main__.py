@@ -22,6 +22,7 @@ from pipeline.pool import cores
 OUT = Path(__file__).parent / "results.md"
 VERSIONS = ("dagster", "librosa", "numpy", "pyarrow", "soundfile", "soxr", "torch")
 COMMANDS = {
+    "startup": "startup --data {data}/startup",
     "download": "download",
     "normalisation": "normalisation --data {data}/normalisation",
     "reports": "reports --reports 70000",

@@ -21,6 +21,7 @@ from benchmarks import corpus, rows
 from benchmarks.preparation import IDS
 
 PROJECT = Path(__file__).parents[1]
+DAGSTER = str(Path(sys.executable).parent / "dagster")
 TINY = 100
 STAGES = {
     "normalising wav": "icbhi/recordings", "normalising WebM": "coughvid/recordings",
@@ -61,7 +62,7 @@ def unchanged(data: Path, count: int) -> float:
         "ACULA_WORKERS": "2",
         "PYTHONPATH": str(PROJECT),
     }
-    command = [str(Path(sys.executable).parent / "dagster"), "asset", "materialize"]
+    command = [DAGSTER, "asset", "materialize"]
     command += ["-m", "pipeline.definitions", "--select", "*shards"]
     start = 0.0
     for _ in range(2):
