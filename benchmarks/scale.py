@@ -45,8 +45,12 @@ def prepared(data: Path, count: int) -> dict[str, dict[str, float]]:
     shutil.rmtree(root, ignore_errors=True)
     command = [sys.executable, "-m", "benchmarks.preparation", "--json", "--workers", "2"]
     command += ["--data", str(root), "--archives", str(archives(data, count))]
+    before = os.times()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    after, found = os.times(), json.loads(done.stdout.splitlines()[-1])
+    took = after.children_user + after.children_system
+    found["all"]["processor"] = took - before.children_user - before.children_system
+    return found
 
 
 def unchanged(data: Path, count: int) -> float:
@@ -87,6 +91,11 @@ def main() -> None:
             f"at {small:,}: {less['mib']:.0f} MiB", f"x{rate / rate_less:.2f}, one run each",
         )  # fmt: skip
     whole, less = found[large]["all"], found[small]["all"]
+    hours, hours_less = (s["processor"] / s["rows"] * 1e5 / 3600 for s in (whole, less))
+    rows.add(
+        "core-hours per 100,000 recordings", f"{hours:.2f}", f"at {small:,}: {hours_less:.2f}",
+        f"x{hours / hours_less:.2f}",
+    )  # fmt: skip
     rows.add(
         f"archive to shards, {large:,} recordings of 4 s",
         f"{whole['seconds'] / 60:.1f} minutes, peak {whole['mib']:.0f} MiB of all processes",
