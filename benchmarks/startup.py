@@ -39,7 +39,7 @@ def main() -> None:
     )  # fmt: skip
     scale.prepared(data, scale.TINY)
     command = _median(lambda: subprocess.run([scale.DAGSTER, "--version"], capture_output=True))
-    took = statistics.median(scale.unchanged(data, scale.TINY) for _ in range(3))
+    took = statistics.median(scale.unchanged(data, scale.TINY)[0] for _ in range(3))
     each = f"{(took - command) / STEPS:.2f} s each"
     name, beside = (
         f"run of {STEPS} assets with nothing to do",

@@ -107,7 +107,8 @@ def run(work: Callable[..., T], jobs: Iterable[Job], workers: int, at: Cluster) 
         except CancelledError as error:
             raise _ended(at) from error
         finally:
-            with suppress(Exception):  # of a scheduler that is gone
+            # Of a scheduler that is gone, while what that meant is already on its way up.
+            with suppress(OSError, TimeoutError, CancelledError, RuntimeError):
                 client.cancel(list(running))
 
 

@@ -36,10 +36,10 @@ _LISTED = 20  # entries of `where`; all of them are in the tables
 
 def leaks(corpus: layout.Corpus) -> list[dg.AssetCheckResult]:
     """Counts persons of the alignment set whom a task holds out, from the tables as written."""
-    rows = store.read_table(corpus.table("pairs"), ["person_id", "align"]).to_pylist()
-    columns = ["task", "variant", "person_id", "fold"]
-    tasks = store.read_table(corpus.table("task_rows"), columns).to_pylist()
-    found = pairs.leaks(rows, tasks)
+    held = pairs.held_out_persons(store.read_rows(corpus.table("task_rows"), pairs.HELD_OUT))
+    rows = store.read_rows(corpus.table("pairs"), ["person_id", "align"])
+    aligned = {r["person_id"] for r in rows if r["align"]}
+    found = {person: held[person] for person in sorted(aligned & held.keys())}
     some = {p: sorted(w)[:_LISTED] for p, w in list(found.items())[:_LISTED]}
     return [
         dg.AssetCheckResult(
@@ -47,8 +47,8 @@ def leaks(corpus: layout.Corpus) -> list[dg.AssetCheckResult]:
             passed=not found,
             metadata={
                 "persons": len(found),
-                "aligned_persons": len({r["person_id"] for r in rows if r["align"]}),
-                "held_out_persons": len(pairs.held_out_persons(tasks)),
+                "aligned_persons": len(aligned),
+                "held_out_persons": len(held),
                 "where": dg.MetadataValue.json(some),
             },
         )

@@ -49,6 +49,8 @@ _RECORDING = [
     *(f.name for f in _AUDIO),
     *(f.name for f in parts.PLACE),
 ]
+# Of the task rows: who is held out, and where.
+HELD_OUT = ["task", "variant", "fold", "person_id"]
 Row = Mapping[str, Any]
 
 
@@ -73,7 +75,7 @@ def join(settings: Settings) -> store.Outcome:
         inputs["excluded_by_marks"] = sorted(doubtful)
 
     def work() -> tuple[str, dict[str, Any]]:
-        held_out = held_out_persons(_rows(corpus, "task_rows"))
+        held_out = held_out_persons(store.read_rows(corpus.table("task_rows"), HELD_OUT))
         known = _known(corpus, sources)
         ids = known["recording_id"].to_pylist()
         named = [pair_id(key) for key in ids]
@@ -168,11 +170,6 @@ def _joined(here: layout.Dataset) -> Iterator[pa.Table]:
         for name in _REPORT:
             table = table.append_column(name, pa.chunked_array([right[name]]))
         yield table
-
-
-def _rows(corpus: layout.Corpus, name: str) -> Iterator[Row]:
-    for batch in store.read_batches(corpus.table(name), ["task", "variant", "fold", "person_id"]):
-        yield from batch.to_pylist()
 
 
 def held_out_persons(task_rows: Iterable[Row]) -> dict[str, set[str]]:

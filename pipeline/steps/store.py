@@ -142,6 +142,16 @@ def read_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches(ROWS_PER_GROUP, columns=columns, use_threads=False)
 
 
+def read_rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """Rows of one parquet file, a few thousand of them in memory at a time.
+
+    Raises:
+        FileNotFoundError: As ``read_table``.
+    """
+    for batch in read_batches(path, columns):
+        yield from batch.to_pylist()
+
+
 def _there(path: Path) -> Path:
     remote.need(path)
     if not path.is_file():
