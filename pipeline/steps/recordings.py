@@ -86,14 +86,8 @@ def prepare(manifest: Manifest, settings: Settings, progress: Progress = print) 
             # Metadata alone are a state that a folder of one's own may be in: the rows are
             # counted. Sounds of which none can be used, or nothing at all, are a mistake.
             if not kept and (rows or not refused):
-                raise EmptyDataset(
-                    f"{manifest.id}: no usable recording in {root}"
-                    + (
-                        f"; refused: {dict(reasons)}"
-                        if reasons
-                        else "; it holds no recording at all"
-                    )
-                )
+                why = f"refused: {dict(reasons)}" if reasons else "it holds no recording at all"
+                raise EmptyDataset(f"{manifest.id}: no usable recording in {root}; {why}")
             if not kept:
                 progress(f"{manifest.id}: metadata without any audio in {root}; {dict(reasons)}")
             totals = _Totals()
