@@ -8,20 +8,23 @@ size is told.
 """
 
 import argparse
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import pandas as pd
+
 from benchmarks import corpus, rows
 from benchmarks.preparation import IDS
 from pipeline import settings as configuration
 from pipeline.manifest import load_all
-from pipeline.steps import pairs, report_table, subjects
+from pipeline.steps import pairs, report_table, store, subjects
 
 NAMES = {"subjects": "persons, splits and task rows", "reports": "reports", "pairs": "pairs"}
-STEPS = tuple(NAMES)
+STEPS, ROUNDS = tuple(NAMES), 5
 
 
 def step(data: Path, name: str) -> None:
@@ -53,6 +56,31 @@ def tables(root: Path, count: int) -> None:
             corpus.write_table(root, dataset, made(number))
 
 
+def _listed(root: Path, count: int) -> None:
+    """Reading the list of pairs, beside the release's way: a csv, and `iterrows` of pandas."""
+    path, csv = root / "pairs.parquet", root / "pairs.csv"
+    columns = ["pair_id", "full_text"]
+    pairs_ = store.read_table(path, columns)
+    pairs_.to_pandas().to_csv(csv)
+
+    def theirs() -> list[tuple[str, str]]:
+        return [(row["pair_id"], row["full_text"]) for _, row in pd.read_csv(csv).iterrows()]
+
+    def ours() -> list[tuple[str, str]]:
+        return [(r["pair_id"], r["full_text"]) for r in store.read_rows(path, columns)]
+
+    assert sorted(ours()) == sorted(theirs())
+    taken: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for _ in range(ROUNDS):
+        for name, way in (("ours", ours), ("theirs", theirs)):
+            start = time.perf_counter()
+            way()
+            taken[name].append(time.perf_counter() - start)
+    ratios = [b / a for a, b in zip(taken["ours"], taken["theirs"], strict=True)]
+    rate = f"{count / statistics.median(taken['ours']):,.0f}/s"
+    rows.add(f"reading the list of {count:,} pairs", rate, "csv and `iterrows`", rows.span(ratios))
+
+
 def main() -> None:
     """Make the tables, then the steps."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -79,6 +107,7 @@ def main() -> None:
                     f"{seconds:.0f} s, {count / seconds:,.0f}/s, peak {peak:.0f} MiB there",
                     goal="60 s, 1,024 MiB" if count == asked.rows else "5,000/s",
                 )
+        _listed(root, count)
 
 
 if __name__ == "__main__":
