@@ -64,7 +64,7 @@ def _python(code: str) -> None:
 def _workers(data: Path) -> tuple[float, float]:
     """Seconds until both have done an empty part, and MiB of each then."""
     jobs = [(data, data / "parts", "icbhi", f"empty{n}", []) for n in range(2)]
-    start, mib = time.perf_counter(), list[float]()
+    start, took, mib = time.perf_counter(), 0.0, list[float]()
     for _ in pool.run(part_audio.make, jobs, 2):
         took = time.perf_counter() - start
         mib = [_pss(pid) for pid in _children() if "spawn_main" in _command(pid)]
