@@ -72,14 +72,17 @@ def _granted(folder: Path) -> float:
 
 # Children read these at start. Idle BLAS threads would double the processor time. And glibc would
 # give the memory of every sound back and take it anew: a fifth of the time of normalising.
-_KEPT = str(256 << 20)  # bytes that a worker may hold for the next sound
+# 32 MiB is the most that older versions take as what is asked of the kernel piece by piece.
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": _KEPT,
-    "MALLOC_TRIM_THRESHOLD_": _KEPT,
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # bytes
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
 }
+
+
+_HIDING = threading.Lock()  # steps may run in threads, and there is one main module
 
 
 @contextmanager
@@ -110,15 +113,16 @@ def started(workers: int) -> Iterator[ProcessPoolExecutor]:
 @contextmanager
 def _without_main(work: Callable[..., Any]) -> Iterator[None]:
     """Children import the script of their parent, and `dagster` takes half a second and 50 MB."""
-    main = sys.modules["__main__"]
     if work.__module__ == "__main__":
         yield
         return
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    with _HIDING:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def run(

@@ -1,5 +1,6 @@
 """Rows of a table in another order, piece by piece, as if it had been put in order at once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,25 @@ def test_pieces_hold_the_rows_in_their_places(
     if pieces:
         assert pa.concat_tables(pieces).to_pylist() == whole.take(list(kept)).to_pylist()
     assert not list(tmp_path.iterdir())
+
+
+def test_files_are_few_enough_to_be_open_at_a_time(tmp_path: Path) -> None:
+    """Some systems allow a process 256; at one file per 4,096 rows a million needs as many."""
+    count = module.FILES * module.ROWS_AT_A_TIME * 2
+    most = 0
+
+    def batches() -> Iterator[pa.Table]:
+        nonlocal most
+        for at in range(0, count, count // 4):
+            yield pa.table({"n": range(at, at + count // 4)})
+            most = max(most, len(list(tmp_path.glob(".*/*"))))
+
+    size = 1_000
+    sizes = [min(size, count - at) for at in range(0, count, size)]
+    pieces = arranged(batches(), np.arange(count)[::-1].copy(), sizes, tmp_path / "a")
+    assert next(pieces)["n"][0].as_py() == count - 1
+    pieces.close()
+    assert 1 < most <= module.FILES and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("rows", [3, 5])

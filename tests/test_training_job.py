@@ -209,6 +209,6 @@ def test_a_compiler_that_is_missing_is_one_sentence(root, tmp_path, monkeypatch)
 
     monkeypatch.setattr("torch.compile", lambda _: missing)
     given = world.given(root, tables.read(root / "vectors.parquet")[0])
-    with pytest.raises(TrainingError, match=r"compiler found\. torch\.compile needs") as said:
+    with pytest.raises(TrainingError, match=r"compiler found\. To go on, install a C") as said:
         loop.align(dataclasses.replace(RECIPE, compile=True), given, tmp_path, print, "cpu")
     assert "\n" not in str(said.value)

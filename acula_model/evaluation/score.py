@@ -84,7 +84,7 @@ FLAGS = {
     "constant_features": "the features do not vary, so nothing can be read from them",
     "includes_chance": "the interval includes chance: nothing is shown",
     "lone_person": "a tested class is one person, about whose like the interval knows nothing",
-    "few_persons": "fewer than 10 tested persons of a class: their interval is too narrow",
+    "few_persons": "fewer than 10 tested persons (of a class): their interval is too narrow",
     "too_small": "so few persons that only a huge effect could be detected",
     "shares_persons": "test persons are also in train or validation",
     "resamples_failed": "more than 1 % of the resamples lacked a class",

@@ -38,9 +38,11 @@ def _compiler_errors(compiling: bool) -> Iterator[None]:
         yield
     except TorchDynamoException as error:
         reason = " ".join(str(error).split("\n\n")[0].split())[:300]
+        what = "leave compile out of the recipe"
+        if "compiler" in reason.lower():
+            what = f"install a C++ compiler (g++, or what CXX names), or {what}"
         raise TrainingError(
-            f"the encoder cannot be compiled: {reason}. torch.compile needs a C++ compiler (g++, "
-            "or what CXX names); install one, or leave compile out of the recipe"
+            f"the encoder cannot be compiled: {reason}. To go on, {what}"
         ) from error
 
 

@@ -39,7 +39,7 @@ def leaks(corpus: layout.Corpus) -> list[dg.AssetCheckResult]:
     held = pairs.held_out_persons(store.read_rows(corpus.table("task_rows"), pairs.HELD_OUT))
     rows = store.read_rows(corpus.table("pairs"), ["person_id", "align"])
     aligned = {r["person_id"] for r in rows if r["align"]}
-    found = {person: held[person] for person in sorted(aligned & held.keys())}
+    found = pairs.shared(aligned, held)
     some = {p: sorted(w)[:_LISTED] for p, w in list(found.items())[:_LISTED]}
     return [
         dg.AssetCheckResult(

@@ -1,10 +1,11 @@
 """batches of a table larger than memory -> its rows in another order, piece by piece.
 
 Rows are written to files by the pieces they belong to, then each file is read and put in order:
-one sequential write and read of everything, while memory holds two of the files at most.
+one sequential write and read of everything, while memory holds two of the files at most. They are
+as large as the table is uncompressed: some 7 kB for a pair with its texts.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import pyarrow as pa
 
 from pipeline.steps import disk
 
-# Rows of one file; some 30 MB of pairs with their texts.
+# Rows of one file, some 30 MB of pairs with their texts; more where there would be too many files,
+# which are all open at a time.
 ROWS_AT_A_TIME = 4_096
+FILES = 128
 
 
 def arranged(
@@ -23,7 +26,7 @@ def arranged(
     places: npt.NDArray[np.int64],
     sizes: Sequence[int],
     beside: Path,
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table]:
     """Yield the rows in the order of their places, so many at a time.
 
     Args:
@@ -53,8 +56,9 @@ def arranged(
 def _bounds(ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Ends of the files: whole pieces, until there are enough rows."""
     bounds, start = list[int](), 0
+    least = max(ROWS_AT_A_TIME, -(-int(ends[-1]) // FILES)) if len(ends) else 0
     for end in ends.tolist():
-        if end - start >= ROWS_AT_A_TIME:
+        if end - start >= least:
             bounds.append(end)
             start = end
     if len(ends) and start < ends[-1]:

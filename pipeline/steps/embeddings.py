@@ -48,8 +48,11 @@ def embed(
     output = table(settings, recipe)
 
     def work() -> tuple[str, dict[str, Any]]:
-        rows = store.read_table(corpus.table("pairs")).to_pylist()
-        tasks = store.read_table(corpus.table("task_rows")).to_pylist()
+        said = [f"{recipe.text}_{kind}" for kind in ("hash", "text", "terms")]
+        columns = ["pair_id", "person_id", "split", "align", *said]
+        rows = store.read_table(corpus.table("pairs"), columns).to_pylist()
+        columns = ["person_id", "fold"]
+        tasks = store.read_table(corpus.table("task_rows"), columns).to_pylist()
         gauge = set(gauge_pairs(rows, tasks))
         fit_on = _reports([r for r in rows if r["align"]], recipe.text)
         wanted = _reports([r for r in rows if r["align"] or r["pair_id"] in gauge], recipe.text)

@@ -2,7 +2,8 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,8 @@ def join(settings: Settings) -> store.Outcome:
         narrow = narrow.append_column("pair_id", pa.array(order, pa.string()))
         narrow = narrow.append_column("align", pa.array(align, pa.bool_()))
         path = corpus.table("pairs")
-        pieces = _pieces(sources, narrow, places, path.with_name("texts"))
-        version = store.write_pieces(path, pieces, SCHEMA)
+        with closing(_pieces(sources, narrow, places, path.with_name("texts"))) as pieces:
+            version = store.write_pieces(path, pieces, SCHEMA)
         return version, {
             "pairs": len(order),
             "aligned": sum(align),
@@ -148,7 +149,7 @@ def _pieces(
     narrow: pa.Table,
     places: npt.NDArray[np.int64],
     beside: Path,
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table]:
     """The pairs in order, some row groups at a time: their texts need not fit in memory."""
     size = 2 * store.ROWS_PER_GROUP
     sizes = [min(size, len(narrow) - at) for at in range(0, len(narrow), size)]
@@ -184,8 +185,11 @@ def held_out_persons(task_rows: Iterable[Row]) -> dict[str, set[str]]:
 
 def leaks(pairs: Iterable[Row], task_rows: Iterable[Row]) -> dict[str, set[str]]:
     """Persons of the alignment set that some task holds out, with where; empty is right."""
-    held = held_out_persons(task_rows)
-    aligned = {r["person_id"] for r in pairs if r["align"]}
+    return shared({r["person_id"] for r in pairs if r["align"]}, held_out_persons(task_rows))
+
+
+def shared(aligned: Set[str], held: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Of those who are held out, by persons, whom alignment hears, too."""
     return {person: held[person] for person in sorted(aligned & held.keys())}
 
 

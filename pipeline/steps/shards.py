@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,10 @@ def write(
     def work() -> tuple[str, dict[str, Any]]:
         plan = _plan(store.read_table(corpus.table("pairs"), ["split", "pair_id"]))
         known = _Index(corpus.shard_index)
-        counted = Counted(progress, "{} shards are there", len(plan.sizes))
-        written, names = 0, list[str]()
+        counted = Counted(progress, "{} shards done", len(plan.sizes))
+        written, names, heard = 0, list[str](), set[Path]()
 
-        def jobs() -> Iterator[Job]:
+        def jobs() -> Generator[Job]:
             for name, rows in plan.shards(corpus.table("pairs")):
                 used = {d: sources[d] for d in sorted(set(rows["dataset"].to_pylist()))}
                 names.append(f"{name}-{store.digest([code, used, _said(rows)])}")
@@ -93,13 +94,15 @@ def write(
                 if remote.exists(tar):
                     counted.add()
                     continue
-                remote.need(*_parts(corpus, rows), say=progress)
+                remote.need(*(new := _parts(corpus, rows) - heard), say=progress)
+                heard.update(new)
                 yield tar, rows, settings.data_root, sources
 
-        for shard, places in pool.run(write_one, jobs(), settings.workers, settings.cluster):
-            known.add(_name(shard), places)
-            written += 1
-            counted.add()
+        with closing(jobs()) as coming:
+            for shard, places in pool.run(write_one, coming, settings.workers, settings.cluster):
+                known.add(_name(shard), places)
+                written += 1
+                counted.add()
         _clean(corpus.shards, set(names))
         tars = [corpus.shards / f"{name}.tar" for name in sorted(names)]
         pieces = (known.of(_name(tar), tar) for tar in tars)
@@ -165,10 +168,10 @@ def _said(rows: pa.Table) -> list[list[Any]]:
     return [list(row) for row in zip(*(rows[k].to_pylist() for k in _TRAVELS), strict=True)]
 
 
-def _parts(corpus: layout.Corpus, rows: pa.Table) -> list[Path]:
+def _parts(corpus: layout.Corpus, rows: pa.Table) -> set[Path]:
     """Where the sounds of pairs are."""
     found = set(zip(rows["dataset"].to_pylist(), rows["part"].to_pylist(), strict=True))
-    return [corpus.dataset(d).parts / f"{part}.tar" for d, part in sorted(found)]
+    return {corpus.dataset(d).parts / f"{part}.tar" for d, part in found}
 
 
 def _name(tar: Path) -> str:

@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -201,7 +202,7 @@ def cached(
     with disk.explained(stamp.parent):
         stamp.unlink(missing_ok=True)
         version, facts = work()
-    pa.default_memory_pool().release_unused()  # else each step begins on what the last one took
+    _give_back()
     outcome = Outcome(version=version, skipped=False, facts=facts)
     said = {"key": key, "inputs": dict(inputs), **asdict(outcome)}
     write_json(stamp, said)
@@ -213,8 +214,8 @@ def cached(
 def _give_back() -> None:
     """Memory that is free but kept: else each step begins on top of what the last one took."""
     pa.default_memory_pool().release_unused()
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc
-        trim(0)
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)  # glibc has it, musl has not
 
 
 def stamped(stamp: Path) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def align(
         found = probing.probe(settings, manifests, encoder, place.name, at, progress)
         before = baseline_folder(settings, recipe)
         made_up = any(settings.archive_of(d) == "sample" for d in settings.alignment)
-        rows = _table(corpus, "pairs")
+        rows = store.read_rows(corpus.table("pairs"), ["dataset", "align"])
         card.write(place / "checkpoint", rows, manifests, place / "scores", before, made_up)
         facts = found | trained.facts
         return store.digest(facts), facts
@@ -118,7 +118,9 @@ def _train(
     inputs = _training_inputs(corpus, settings, recipe, manifests)
 
     def work() -> tuple[str, dict[str, Any]]:
-        rows, tasks = _table(corpus, "pairs"), _table(corpus, "task_rows")
+        columns = ["pair_id", "person_id", "split", "align"]  # no texts: they may be many
+        rows = store.read_table(corpus.table("pairs"), columns).to_pylist()
+        tasks = store.read_table(corpus.table("task_rows"), pairs.HELD_OUT).to_pylist()
         pairs.assert_no_leakage(rows, tasks)
         front_end = encoders.build(recipe.encoder, **recipe.encoder_config).front_end
         remote.need(corpus.shards, say=progress)
@@ -214,7 +216,3 @@ def _training_inputs(
         "vectors": embeddings.version(settings, recipe),
         "code": weights_code(),
     }
-
-
-def _table(corpus: layout.Corpus, name: str) -> list[dict[str, Any]]:
-    return store.read_table(corpus.table(name)).to_pylist()
