@@ -71,7 +71,7 @@ def _granted(folder: Path) -> float:
 
 
 # Children read these at start. Idle BLAS threads would double the processor time. And glibc would
-# give the memory of every sound back and take it anew: a fifth of the time of normalising.
+# give the memory of every sound back and take it anew: up to a fifth of the time of normalising.
 # 32 MiB is the most that older versions take as what is asked of the kernel piece by piece.
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",

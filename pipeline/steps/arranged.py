@@ -2,7 +2,7 @@
 
 Rows are written to files by the pieces they belong to, then each file is read and put in order:
 one sequential write and read of everything, while memory holds two of the files at most. They are
-as large as the table is uncompressed: some 7 kB for a pair with its texts.
+as large as the table is uncompressed: some 2.4 kB for a pair with its texts.
 """
 
 from collections.abc import Generator, Iterable, Sequence
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline.steps import disk
 
-# Rows of one file, some 30 MB of pairs with their texts; more where there would be too many files,
+# Rows of one file, some 10 MB of pairs with their texts; more where there would be too many files,
 # which are all open at a time.
 ROWS_AT_A_TIME = 4_096
 FILES = 128
