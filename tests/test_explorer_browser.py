@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def test_a_listener_searches_opens_hears_and_marks(
     view.on("console", lambda m: said.append(m.text))
     view.on("pageerror", lambda e: said.append(str(e)))
     view.on("request", lambda r: requests.append(r.url))
+    # A slow script must cost no key: the keys below are pressed as soon as a page can be seen.
+    view.route("**/explorer.js", lambda r: (time.sleep(0.2), r.continue_()))
     view.goto(address)
     rows = view.locator("table.rows tbody tr")
     assert rows.count() == 50

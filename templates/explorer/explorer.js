@@ -1,5 +1,6 @@
 "use strict";
-/* Keys, playhead, and the parts of a page that take longer. Everything else works without it. */
+/* Keys, playhead, and the parts of a page that take longer. Everything else works without it.
+   Loaded before anything is drawn, so that no key is lost on a page that can be seen. */
 
 const typing = (e) => e.target.matches("input, select, textarea, [contenteditable]");
 const go = (selector) => { const a = document.querySelector(selector); if (a) a.click(); return Boolean(a); };
@@ -31,32 +32,34 @@ document.addEventListener("keydown", (e) => {
   e.preventDefault();
 });
 
-for (const sound of document.querySelectorAll(".sound")) {
-  const audio = sound.querySelector("audio"), head = sound.querySelector(".head"), canvas = sound.querySelector(".canvas");
-  const seconds = Number(sound.dataset.seconds);
-  const show = () => {
-    head.hidden = false;
-    head.style.left = `${100 * Math.min(1, audio.currentTime / seconds)}%`;
-    if (!audio.paused) requestAnimationFrame(show);
-  };
-  for (const event of ["play", "seeked", "pause"]) audio.addEventListener(event, show);
-  canvas.addEventListener("click", (e) => {
-    const box = canvas.getBoundingClientRect();
-    audio.currentTime = seconds * (e.clientX - box.left) / box.width;
+document.addEventListener("DOMContentLoaded", () => {
+  for (const sound of document.querySelectorAll(".sound")) {
+    const audio = sound.querySelector("audio"), head = sound.querySelector(".head"), canvas = sound.querySelector(".canvas");
+    const seconds = Number(sound.dataset.seconds);
+    const show = () => {
+      head.hidden = false;
+      head.style.left = `${100 * Math.min(1, audio.currentTime / seconds)}%`;
+      if (!audio.paused) requestAnimationFrame(show);
+    };
+    for (const event of ["play", "seeked", "pause"]) audio.addEventListener(event, show);
+    canvas.addEventListener("click", (e) => {
+      const box = canvas.getBoundingClientRect();
+      audio.currentTime = seconds * (e.clientX - box.left) / box.width;
+    });
+  }
+
+  for (const place of document.querySelectorAll("[data-load]")) {
+    fetch(place.dataset.load)
+      .then((answer) => answer.text())
+      .then((text) => { place.innerHTML = text; })  // our own template, which escapes all metadata
+      .catch(() => {});  // the link that stands there still works
+  }
+
+  /* A choice filters at once; typed values wait for Enter. */
+  for (const choice of document.querySelectorAll(".filters select, .filters [type=checkbox]")) {
+    choice.addEventListener("change", () => choice.form.requestSubmit());
+  }
+  document.querySelector(".filters")?.addEventListener("submit", (e) => {
+    for (const field of e.target.elements) if (!field.value) field.disabled = true;  // a short address
   });
-}
-
-for (const place of document.querySelectorAll("[data-load]")) {
-  fetch(place.dataset.load)
-    .then((answer) => answer.text())
-    .then((text) => { place.innerHTML = text; })  // our own template, which escapes all metadata
-    .catch(() => {});  // the link that stands there still works
-}
-
-/* A choice filters at once; typed values wait for Enter. */
-for (const choice of document.querySelectorAll(".filters select, .filters [type=checkbox]")) {
-  choice.addEventListener("change", () => choice.form.requestSubmit());
-}
-document.querySelector(".filters")?.addEventListener("submit", (e) => {
-  for (const field of e.target.elements) if (!field.value) field.disabled = true;  // a short address
 });
