@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -17,6 +18,13 @@ from pipeline.manifest import Manifest, load_all
 from pipeline.steps import archive, pairs, recordings, report_table, shards, store, subjects
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported
+for name in [n for n in os.environ if n.lower().endswith("_proxy")]:
+    del os.environ[name]  # the tests' servers are on this computer, where no proxy reaches them
+# How long an example takes says how fast and how busy the computer is.
+hypothesis.settings.register_profile(
+    "any computer", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any computer")
 
 # Files that take minutes start first, so that no process has one left at the end.
 LONGEST = ("test_learning.py", "test_demo.py", "test_training.py")
