@@ -101,7 +101,7 @@ def test_workers_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
         while len(workers) < 2:
             workers.add(int(run.stdout.readline()))
         run.send_signal(signal.SIGKILL)
-    world.wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    world.wait_for(lambda: not any(map(world.alive, workers)))
 
 
 def test_nobody_at_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

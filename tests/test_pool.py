@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cluster_world import alive, wait_for
 
 from pipeline import pool
 
@@ -169,18 +170,7 @@ def test_workers_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
         while len(workers) < 2:
             workers.add(int(run.stdout.readline()))
         run.kill()
-    end = time.monotonic() + 10
-    while left := [w for w in workers if alive(w)]:
-        assert time.monotonic() < end, f"still there: {left}"
-        time.sleep(0.05)
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+    wait_for(lambda: not any(map(alive, workers)))
 
 
 def test_an_error_of_a_job_is_raised() -> None:
