@@ -7,8 +7,6 @@ import copy
 import json
 import math
 import re
-import subprocess
-import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from costs import imported
 from torch import nn
 
 from acula_model import checkpoint, encoders
@@ -317,16 +316,7 @@ def test_a_front_end_of_another_kind_or_shape_is_refused():
 
 
 def test_names_cost_nothing_until_they_are_built():
-    code = (
-        "import sys, time; start = time.perf_counter()\n"
-        "import acula_model, acula_model.encoders, acula_model.front_end, acula_model.recipes\n"
-        "print(time.perf_counter() - start)\n"
-        "assert not {'torch', 'transformers', 'librosa'} & sys.modules.keys()"
-    )
-    root = Path(__file__).parents[1]
-    command = [sys.executable, "-c", code]
-    runs = [
-        subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-        for _ in range(3)
-    ]
-    assert min(float(run.stdout) for run in runs) < 0.3
+    names = "acula_model, acula_model.encoders, acula_model.front_end, acula_model.recipes"
+    cost, modules = imported(f"import {names}")
+    assert cost < 7
+    assert not {"torch", "transformers", "librosa"} & modules
