@@ -206,22 +206,22 @@ def test_what_cannot_be_read_is_computed_again(folder: Path, tmp_path: Path):
         found = mels.load(folder, tmp_path, OURS, lines.append)
         assert torch.equal(grid(found, IDS[0]), want)
         assert not list(tmp_path.rglob(".*"))
-        return lines
+        return [line.partition(" in ")[0] for line in lines]  # how long it took is not told here
 
     want = grid(load(folder, OURS), IDS[0])
-    assert fresh() == ["log-mels: 2 of 2 tars in 0 s"]
+    assert fresh() == ["log-mels: 2 of 2 tars"]
     assert fresh() == []
     array, index = sorted(tmp_path.rglob("*.npy"))[0], sorted(tmp_path.rglob("*.json"))[0]
     for path in (array, index):
         whole = path.read_bytes()
         for damaged in (whole[: len(whole) // 2], b"", b"[1, 2]", None):
             path.unlink() if damaged is None else path.write_bytes(damaged)
-            assert fresh() == ["log-mels: 1 of 1 tars in 0 s"]
+            assert fresh() == ["log-mels: 1 of 1 tars"]
             assert path.read_bytes() == whole
     rows = json.loads(index.read_text())
     rows.popitem()
     index.write_text(json.dumps(rows))
-    assert fresh() == ["log-mels: 1 of 1 tars in 0 s"]
+    assert fresh() == ["log-mels: 1 of 1 tars"]
 
 
 def test_no_file_stays_open(folder: Path):

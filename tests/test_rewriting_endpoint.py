@@ -252,7 +252,7 @@ def test_a_killed_run_asks_nothing_twice(chat: Chat, clock: Clock, tmp_path: Pat
     environment = os.environ | {"PYTHONPATH": f"{tests}:{tests.parent}"}
     command = [sys.executable, "-c", KILLED, chat.url, str(path)]
     with subprocess.Popen(command, env=environment) as running:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while chat.asked.total() < 6 and time.monotonic() < until:
             time.sleep(0.01)
         running.send_signal(signal.SIGKILL)
@@ -286,7 +286,6 @@ def test_one_process_at_a_time_asks(cache: Cache, tmp_path: Path) -> None:
                 other.stdin.close()
 
         rewrite_all(rows(1), {"heart/0": {}}, Writer(moved), lambda *_: None, cache, load(), told)
-    assert lines == [
-        "rewriting: waiting for another process",
-        "rewriting: 2 of 2 texts answered in 0 s",
-    ]
+    waited, answered = lines
+    assert waited == "rewriting: waiting for another process"
+    assert answered.startswith("rewriting: 2 of 2 texts answered in ")
