@@ -431,11 +431,10 @@ def test_a_failure_stops_the_others_and_is_the_one_reported(
     tmp_path: Path, server: Publisher
 ) -> None:
     slow = [
-        want(tmp_path, server.offer(f"{n}", DATA, pause=0.02), name=f"{n}.bin", sha256=SHA256)
+        want(tmp_path, server.offer(f"{n}", DATA, pause=0.05), name=f"{n}.bin", sha256=SHA256)
         for n in range(3)
     ]
-    late = server.offer("gone", status=404, faults=-1, stall=0.5)
-    gone = want(tmp_path, late, name="gone.bin")
+    gone = want(tmp_path, server.offer("gone", status=404, faults=-1), name="gone.bin")
     with pytest.raises(FetchError) as caught:
         transfer.fetch([*slow, gone], lambda _: None, at_once=4)
     assert caught.value.code == "not_found"
@@ -450,7 +449,8 @@ def test_an_interrupt_reaches_every_thread(
     tmp_path: Path, server: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
-        time.sleep(0.3)
+        while len(server.asked) < 2:
+            time.sleep(0.01)
         raise KeyboardInterrupt
 
     wants = [
