@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from dagster_server import answering, free_address
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -100,30 +99,22 @@ def test_a_misspelt_setting_stops_the_command(project):
 @pytest.fixture(scope="module")
 def ui(project: Project, made) -> Iterator[str]:
     """`dagster dev` on the same folder; it must show what the command line made."""
-    port = 3131
-    log = (project.root / "dev.log").open("w")
-    server = subprocess.Popen(
-        [str(BIN / "dagster"), "dev", "-p", str(port)],
-        cwd=project.root,
-        env=project.environment(),
-        stdout=log,
-        stderr=log,
-        preexec_fn=_own_signals,
-    )
-    url = f"http://127.0.0.1:{port}"
+    url, port = free_address()
+    log = project.root / "dev.log"
+    with log.open("w") as lines:
+        server = subprocess.Popen(
+            [str(BIN / "dagster"), "dev", "-p", str(port)],
+            cwd=project.root,
+            env=project.environment(),
+            stdout=lines,
+            stderr=lines,
+            preexec_fn=_own_signals,
+        )
     try:
-        for _ in range(120):
-            try:
-                urllib.request.urlopen(f"{url}/server_info", timeout=2)
-                break
-            except OSError:
-                assert server.poll() is None, (project.root / "dev.log").read_text()[-3000:]
-                time.sleep(0.5)
-        yield url
+        yield answering(url, server, log)
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(30)
-        log.close()
+        server.wait(120)
 
 
 def _own_signals() -> None:
@@ -139,11 +130,11 @@ def test_the_ui_shows_groups_history_and_scores(ui, chromium):
     page.on("pageerror", lambda e: errors.append(str(e)))
     page.goto(f"{ui}/asset-groups")
     for group in ("icbhi", "circor", "uk_covid19", "alignment", "evaluation"):
-        page.get_by_text(group, exact=True).first.wait_for(timeout=30_000)
+        page.get_by_text(group, exact=True).first.wait_for(timeout=120_000)
     page.goto(f"{ui}/assets/train_alignment?view=overview")
-    page.get_by_text("mean_auroc").first.wait_for(timeout=30_000)
+    page.get_by_text("mean_auroc").first.wait_for(timeout=120_000)
     page.goto(f"{ui}/assets/pairs?view=checks")
-    page.get_by_text("no_person_on_both_sides").first.wait_for(timeout=30_000)
+    page.get_by_text("no_person_on_both_sides").first.wait_for(timeout=120_000)
     page.close()
     assert not errors
 
