@@ -117,10 +117,9 @@ def test_one_process_of_two_that_dies_ends_the_run(root, tmp_path):
         child = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not (tmp_path / "state.pt").exists():
             time.sleep(0.05)
-        found = subprocess.run(
-            ["pgrep", "-P", str(child.pid)], capture_output=True, text=True, check=True
-        )
-        os.kill(int(found.stdout.split()[-1]), signal.SIGKILL)
+        threads = Path(f"/proc/{child.pid}/task").iterdir()
+        ranks = [int(pid) for t in threads for pid in (t / "children").read_text().split()]
+        os.kill(max(ranks), signal.SIGKILL)
         if code := child.wait(timeout=120):
             raise subprocess.CalledProcessError(code, arguments)
 
