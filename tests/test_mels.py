@@ -293,7 +293,7 @@ class Loudness(AudioEncoder):
     def embed(self, mel_BTM: torch.Tensor) -> torch.Tensor:
         return self.scale * mel_BTM.std(1)
 
-    def self_supervised_loss(self, mel_BTM: torch.Tensor, *_: object) -> torch.Tensor:
+    def self_supervised_loss(self, mel_BTM: torch.Tensor, seed_B: torch.Tensor) -> torch.Tensor:
         return self.embed(mel_BTM).sum()
 
 

@@ -119,11 +119,12 @@ class Counting:
     def __init__(self, killed: bool = False) -> None:
         self.killed, self.read = killed, list[str]()
 
-    def embed(self, reports: Sequence[Report]) -> np.ndarray[Any, Any]:
+    def embed(self, texts: Sequence[teachers.Text]) -> np.ndarray[Any, Any]:
         if self.killed and len(self.read) >= 4:
             raise KeyboardInterrupt
-        self.read += [r.text for r in reports]
-        return np.array([[len(r.text), 1] for r in reports], np.float32)
+        reports = [r.text for r in teachers.as_reports(texts)]
+        self.read += reports
+        return np.array([[len(text), 1] for text in reports], np.float32)
 
 
 def test_the_step_reads_no_report_of_a_test_person_and_resumes(
