@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.steps import arranged as module
+from pipeline.steps import store
 from pipeline.steps.arranged import arranged
 
 
@@ -68,3 +69,13 @@ def test_another_number_of_rows_is_an_error(tmp_path: Path, rows: int) -> None:
     with pytest.raises(ValueError, match=rf"^{rows} rows, but places for 4$"):
         list(arranged([table(rows)], np.arange(4), [4], tmp_path / "a"))
     assert not list(tmp_path.iterdir())
+
+
+def test_rows_are_those_asked_for_wherever_they_lie(tmp_path: Path) -> None:
+    path, whole = tmp_path / "a.parquet", table(2 * store.ROWS_PER_GROUP + 9)
+    store.write_table(path, whole, whole.schema)
+    rows = whole.select(["n", "name"]).to_pylist()
+    assert list(store.read_rows(path, ["n", "name"])) == rows
+    few = store.read_rows(path, ["n", "name"], store.one_of("name", ["é1", rows[-2]["name"]]))
+    assert list(few) == [rows[1], rows[-2]]
+    assert list(store.read_rows(path, ["n", "name"], store.one_of("name", []))) == []

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+import pyarrow.compute as pc
 
 from pipeline.doctor.columns import SplitError
 from pipeline.doctor.table import Split
 from pipeline.manifest import Manifest, load_all
 from pipeline.settings import Settings
-from pipeline.steps import layout, remote, store
+from pipeline.steps import layout, remote, store, task_rows
 
 # Concept of a finding -> role of a column.
 _ROLES = {
@@ -60,15 +61,21 @@ def splits(settings: Settings, task: str) -> list[Split]:
                 f"{path} is missing: run `dagster asset materialize --select '*subjects'` with "
                 f"{dataset} among the datasets"
             )
-    rows = [r for r in store.read_table(tables[0]).to_pylist() if r["task"] == task]
+    rows = list(store.read_rows(tables[0], task_rows.SCHEMA.names, pc.field("task") == task))
     if not rows:
         known = ", ".join(f"{dataset}/{name}" for name in manifest.tasks) or "none"
         raise SplitError(f"no recording has a label of {task}; tasks of {dataset}: {known}")
+    asked = {r["recording_id"] for r in rows}
     identity = {
         r["recording_id"]: r["identity"]
-        for r in store.read_table(tables[1], ["recording_id", "identity"]).to_pylist()
+        for r in store.read_rows(tables[1], ["recording_id", "identity"])
+        if r["recording_id"] in asked
     }
-    facts = {r["recording_id"]: r for r in store.read_table(tables[2], _FACTS).to_pylist()}
+    facts = {
+        r["recording_id"]: r
+        for r in store.read_rows(tables[2], _FACTS)
+        if r["recording_id"] in asked
+    }
     variants = sorted({r["variant"] for r in rows})
     return [
         of_rows(

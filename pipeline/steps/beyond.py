@@ -221,7 +221,9 @@ def _moved(one: transfer.Transfer) -> dict[str, Any]:
 
 def _confound(run: Inputs) -> dict[str, Any]:
     corpus = layout.Corpus(run.settings.data_root)
-    subjects = store.read_table(corpus.table("subjects")).to_pylist()
+    columns = ["recording_id", "case_id", "person_id", "split"]
+    everybody = store.read_rows(corpus.table("subjects"), columns)
+    subjects = [r for r in everybody if r["recording_id"] in run.before]
     return {
         name: _or_reason(
             lambda name=name, own=own: _read_off(

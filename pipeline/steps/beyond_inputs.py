@@ -1,9 +1,12 @@
 """What the measures beyond probes read of a finished run."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import pyarrow.compute as pc
 
 from acula_model import checkpoint, features, mels
 from acula_model.encoders.base import AudioEncoder
@@ -12,11 +15,10 @@ from acula_model.training import ranks
 from acula_model.training.model import Aligner
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import layout, probing, remote, store, training
+from pipeline.steps import layout, probing, remote, store, task_rows, training
 
 Progress = Callable[[str], None]
 Row = dict[str, Any]
-VARIANT = "subject_clean"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class Inputs:
         before: recording id -> [D], of the encoder before alignment.
         after: Of the aligned one.
         rows: Task -> its rows on the split that shares no person.
-        pairs: ``<dataset>/<modality>`` -> pairs of test persons.
+        pairs: ``<dataset>/<modality>`` -> pairs of test persons, with the recipe's text of each.
     """
 
     settings: Settings
@@ -59,15 +61,16 @@ def read(
         progress: Called with a line now and then.
     """
     corpus = layout.Corpus(settings.data_root)
-    tasks = probing.tasks(manifests)
+    clean = pc.field("variant") == task_rows.CLEAN
+    asked = clean & store.one_of("task", probing.tasks(manifests))
     rows: dict[str, list[Row]] = {}
-    for row in probing.task_rows(settings):
-        if row["variant"] == VARIANT and row["task"] in tasks:
-            rows.setdefault(row["task"], []).append(row)
+    for row in store.read_rows(corpus.table("task_rows"), task_rows.SCHEMA.names, asked):
+        rows.setdefault(row["task"], []).append(row)
+    said = [f"{recipe.text}_{kind}" for kind in ("hash", "text", "terms")]
+    columns = ["pair_id", "recording_id", "person_id", "dataset", "modality", "split", *said]
     pairs: dict[str, list[Row]] = {}
-    for row in store.read_table(corpus.table("pairs")).to_pylist():
-        if row["split"] == "test":
-            pairs.setdefault(f"{row['dataset']}/{row['modality']}", []).append(row)
+    for row in store.read_rows(corpus.table("pairs"), columns, pc.field("split") == "test"):
+        pairs.setdefault(f"{row['dataset']}/{row['modality']}", []).append(row)
     encoders = {
         training.baseline_folder(settings, recipe).name: Aligner(recipe, text_width=1).encoder,
         run: checkpoint.load(corpus.runs / run / "checkpoint").encoder,
@@ -122,11 +125,11 @@ def attributes(run: Inputs) -> dict[str, dict[str, str]]:
     for dataset, manifest in run.manifests.items():
         devices = [n for n, s in manifest.findings.items() if s.concept == "device"]
         columns = ["recording_id", "modality", "findings"]
-        for row in store.read_table(corpus.dataset(dataset).recordings, columns).to_pylist():
+        for row in store.read_rows(corpus.dataset(dataset).recordings, columns):
             key, stated = row["recording_id"], json.loads(row["findings"])
             values["dataset"][key] = dataset
             values.setdefault(f"dataset of {row['modality']} sounds", {})[key] = dataset
             for name in devices:
                 if (device := stated.get(name, manifest.findings[name].always)) is not None:
-                    values.setdefault(f"device of {dataset}", {})[key] = str(device)
+                    values.setdefault(f"device of {dataset}", {})[key] = sys.intern(str(device))
     return {name: own for name, own in values.items() if len(set(own.values())) > 1}

@@ -120,8 +120,7 @@ def compare(
     corpus = layout.Corpus(settings.data_root)
     tables = {n: store.read_table(corpus.table(n)).to_pylist() for n in ("task_rows", "task_notes")}
     columns = ["pair_id", "recording_id", "person_id", "align"]
-    pairs = store.read_table(corpus.table("pairs"), columns).to_pylist()
-    trained = leakage.trained_on(at.run, pairs)
+    trained = leakage.trained_on(at.run, store.read_rows(corpus.table("pairs"), columns))
     of_task: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in tables["task_rows"]:
         of_task.setdefault((row["task"], row["variant"]), []).append(row)
@@ -219,8 +218,8 @@ def _groups(
         for r in rows
         if r["task"] == f"{manifest.id}/{name}"
     }
-    table = store.read_table(corpus.dataset(manifest.id).recordings, unit_groups.COLUMNS)
-    return unit_groups.of_units(manifest, name, table.to_pylist(), unit_of)
+    recordings = store.read_rows(corpus.dataset(manifest.id).recordings, unit_groups.COLUMNS)
+    return unit_groups.of_units(manifest, name, recordings, unit_of)
 
 
 def _absent(

@@ -6,9 +6,11 @@ killed run leaves whole.
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow.compute as pc
 
 from acula_model import teachers
 from acula_model.recipes import Recipe
@@ -17,6 +19,7 @@ from pipeline.settings import Settings
 from pipeline.steps import layout, store
 
 BATCH = cache.CHUNK  # reports between two progress lines and two writes
+Row = Mapping[str, Any]
 STATE = "teacher.npz"
 
 
@@ -26,7 +29,7 @@ def folder(settings: Settings, recipe: Recipe) -> Path:
     return layout.Corpus(settings.data_root).teachers / f"{recipe.teacher}-{recipe.text}-{key}"
 
 
-def gauge_pairs(rows: list[dict[str, Any]], task_rows: list[dict[str, Any]]) -> list[str]:
+def gauge_pairs(rows: Iterable[Row], task_rows: Iterable[Row]) -> list[str]:
     """Pairs of validation persons outside every task's test, in any variant."""
     tested = {t["person_id"] for t in task_rows if t["fold"] in ("test", "each")}
     return [r["pair_id"] for r in rows if r["split"] == "val" and r["person_id"] not in tested]
@@ -48,14 +51,12 @@ def embed(
     output = table(settings, recipe)
 
     def work() -> tuple[str, dict[str, Any]]:
-        said = [f"{recipe.text}_{kind}" for kind in ("hash", "text", "terms")]
-        columns = ["pair_id", "person_id", "split", "align", *said]
-        rows = store.read_table(corpus.table("pairs"), columns).to_pylist()
-        columns = ["person_id", "fold"]
-        tasks = store.read_table(corpus.table("task_rows"), columns).to_pylist()
-        gauge = set(gauge_pairs(rows, tasks))
-        fit_on = _reports([r for r in rows if r["align"]], recipe.text)
-        wanted = _reports([r for r in rows if r["align"] or r["pair_id"] in gauge], recipe.text)
+        pairs, columns = corpus.table("pairs"), ["pair_id", "person_id", "split"]
+        gauge = gauge_pairs(
+            store.read_rows(pairs, columns, pc.field("split") == "val"),
+            store.read_rows(corpus.table("task_rows"), ["person_id", "fold"]),
+        )
+        fit_on, wanted = _reports(pairs, recipe.text, gauge)
         teacher = teachers.build(recipe.teacher, fit_on, **recipe.teacher_config)
         found, embedded = cache.embed(teacher, wanted, corpus.teachers / "vectors", progress, BATCH)
         place.mkdir(parents=True, exist_ok=True)
@@ -109,11 +110,17 @@ def state(settings: Settings, recipe: Recipe) -> Path | None:
     return path if path.is_file() else None
 
 
-def _reports(rows: list[dict[str, Any]], text: str) -> list[teachers.Report]:
-    found = {
-        r[f"{text}_hash"]: teachers.Report(
-            r[f"{text}_hash"], r[f"{text}_text"], tuple(r[f"{text}_terms"])
-        )
-        for r in rows
-    }
-    return [found[h] for h in sorted(found)]
+def _reports(
+    pairs: Path, text: str, gauge: Sequence[str]
+) -> tuple[list[teachers.Report], list[teachers.Report]]:
+    """Reports of alignment pairs; those and the ones of gauge pairs."""
+    columns = ["pair_id", "align", *(f"{text}_{kind}" for kind in ("hash", "text", "terms"))]
+    aligned: dict[str, teachers.Report] = {}
+    every: dict[str, teachers.Report] = {}
+    asked = pc.field("align") | store.one_of("pair_id", gauge)
+    for row in store.read_rows(pairs, columns, asked):
+        key, said, terms = (row[name] for name in columns[2:])
+        every[key] = teachers.Report(key, said, tuple(map(sys.intern, terms)))
+        if row["align"]:
+            aligned[key] = every[key]
+    return [aligned[h] for h in sorted(aligned)], [every[h] for h in sorted(every)]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from acula_model import evaluation
 from acula_model.evaluation import run as evaluate
@@ -20,7 +21,7 @@ from pipeline import findings
 from pipeline.manifest import Manifest
 from pipeline.records import Value
 from pipeline.settings import Settings
-from pipeline.steps import layout, score_files, store
+from pipeline.steps import layout, score_files, store, task_rows
 
 # What a probe reads: words of the full report, of the strict one, and the findings left in it.
 SOURCES = ("full", "strict", "findings")
@@ -44,26 +45,24 @@ def measure(
     place = corpus.label_leak
 
     def work() -> tuple[str, dict[str, Any]]:
-        columns = ["recording_id", "dataset", "full_text", "strict_text"]
-        pairs = store.read_table(corpus.table("pairs"), columns).to_pylist()
-        tasks = store.read_table(corpus.table("task_rows")).to_pylist()
         found: dict[str, tuple[list[Score], list[Prediction]]] = {s: ([], []) for s in SOURCES}
         for dataset in settings.alignment:
             manifest = manifests[dataset]
-            own = [p for p in pairs if p["dataset"] == dataset]
+            texts = _texts(corpus, dataset)
             known = _findings(corpus.dataset(dataset))
+            stated = {i: known[i] for i in texts["full"]}
             for name in manifest.tasks:
                 task = manifest.evaluation_task(name)
-                rows = [r for r in tasks if r["task"] == task.id]
+                own = pc.field("task") == task.id
+                columns = task_rows.SCHEMA.names
+                rows = list(store.read_rows(corpus.table("task_rows"), columns, own))
                 # Who is left out in turn has no fold: words are chosen without labels anyway.
                 train = {r["recording_id"] for r in rows if r["fold"] in ("train", "each")}
                 for source in SOURCES:
                     if source == "findings":
-                        texts = {p["recording_id"]: known[p["recording_id"]] for p in own}
-                        features = terms(manifest, texts, train)
+                        features = terms(manifest, stated, train)
                     else:
-                        words = {p["recording_id"]: p[f"{source}_text"] for p in own}
-                        features = bag_of_words(words, train)
+                        features = bag_of_words(texts[source], train)
                     scores, predictions = evaluate.run(
                         features, rows, {task.id: task}, ("default",), name=source
                     )
@@ -86,8 +85,19 @@ def measure(
     return store.cached(place / "stamp.json", inputs, outputs, work)
 
 
+def _texts(corpus: layout.Corpus, dataset: str) -> dict[str, dict[str, str]]:
+    """Full and strict -> recording id -> text, of one dataset."""
+    found: dict[str, dict[str, str]] = {"full": {}, "strict": {}}
+    columns = ["recording_id", "dataset", "full_text", "strict_text"]
+    own = pc.field("dataset") == dataset
+    for row in store.read_rows(corpus.table("pairs"), columns, own):
+        for version, texts in found.items():
+            texts[row["recording_id"]] = row[f"{version}_text"]
+    return found
+
+
 def _findings(here: layout.Dataset) -> dict[str, dict[str, Value]]:
-    rows = store.read_table(here.recordings, ["recording_id", "findings"]).to_pylist()
+    rows = store.read_rows(here.recordings, ["recording_id", "findings"])
     return {r["recording_id"]: json.loads(r["findings"]) for r in rows}
 
 
@@ -106,9 +116,14 @@ def bag_of_words(texts: Mapping[str, str], train: Iterable[str]) -> Features:
     learned = [texts[i] for i in sorted(train) if i in texts]
     if not any(learned):
         return {i: np.zeros(1, np.float32) for i in texts}
-    vectorizer = CountVectorizer(token_pattern=r"[\w./-]+", binary=True, max_features=MAX_WORDS)
+    vectorizer = CountVectorizer(
+        token_pattern=r"[\w./-]+",
+        binary=True,
+        max_features=MAX_WORDS,
+        dtype=np.float32,  # pyright: ignore[reportArgumentType]  # taken for an integer
+    )
     vectorizer.fit(learned)
-    table = vectorizer.transform(texts.values()).toarray().astype(np.float32)
+    table = vectorizer.transform(texts.values()).toarray()
     return dict(zip(texts, table, strict=True))
 
 

@@ -5,12 +5,13 @@ path strings short enough that sixty rows fit into a page.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 SIDE = 100
 MOST_POINTS = 300
+PREDICTED = ["task", "variant", "protocol", "head", "label", "score"]  # of a prediction
 Details = Mapping[str, Any]
 
 
@@ -46,7 +47,7 @@ class Agreement:
 
 
 def by_row(
-    predictions: Sequence[Mapping[str, Any]],
+    predictions: Iterable[Mapping[str, Any]],
 ) -> dict[tuple[str, str, str, str], list[tuple[float, float]]]:
     """(task, variant, protocol, head) -> label and prediction of each unit."""
     found: dict[tuple[str, str, str, str], list[tuple[float, float]]] = {}

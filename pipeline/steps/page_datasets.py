@@ -1,14 +1,17 @@
 """subjects, pairs, quarantine, manifest -> what the results page says about each dataset."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import pyarrow.compute
 
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
 from pipeline.steps import layout, store
 
+pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 IDENTITIES = ("id", "proxy", "none")
 
 
@@ -31,24 +34,22 @@ class Described:
 
 
 def describe(
-    corpus: layout.Corpus,
-    settings: Settings,
-    manifests: Mapping[str, Manifest],
-    pairs: Sequence[Mapping[str, Any]],
+    corpus: layout.Corpus, settings: Settings, manifests: Mapping[str, Manifest]
 ) -> list[Described]:
     """Every dataset of the run, in the order of the settings."""
-    by_dataset: dict[str, list[Mapping[str, Any]]] = {d: [] for d in settings.evaluated}
-    for row in store.read_table(corpus.table("subjects")).to_pylist():
-        by_dataset[row["dataset"]].append(row)
-    aligned = Counter(row["dataset"] for row in pairs if row["align"])
+    columns = ["dataset", "person_id", "identity", "split"]
+    subjects = store.read_table(corpus.table("subjects"), columns)
+    pairs = store.read_rows(corpus.table("pairs"), ["dataset", "align"], pc.field("align"))
+    aligned = Counter(row["dataset"] for row in pairs)
     found: list[Described] = []
-    for dataset, own in by_dataset.items():
+    for dataset in settings.evaluated:
         here = corpus.dataset(dataset)
+        own = subjects.filter(pc.field("dataset") == dataset)
         seconds = store.read_table(here.recordings, ["duration_s"])["duration_s"].to_pylist()
         # Names of files are left where they are: some publishers write initials into them.
         refused = store.read_table(here.quarantine, ["reason"]).to_pylist()
-        identity = {r["person_id"]: r["identity"] for r in own}
-        sides = {s: [r for r in own if r["split"] == s] for s in ("train", "val", "test")}
+        identity = dict(zip(own["person_id"].to_pylist(), own["identity"].to_pylist(), strict=True))
+        sides = {s: own.filter(pc.field("split") == s) for s in ("train", "val", "test")}
         found.append(
             Described(
                 manifest=manifests[dataset],
@@ -56,7 +57,10 @@ def describe(
                 recordings=len(own),
                 hours=sum(seconds) / 3600,
                 persons={k: n for k in IDENTITIES if (n := list(identity.values()).count(k))},
-                splits={s: (len(r), len({p["person_id"] for p in r})) for s, r in sides.items()},
+                splits={
+                    s: (len(side), pc.count_distinct(side["person_id"]).as_py())
+                    for s, side in sides.items()
+                },
                 aligned=aligned[dataset],
                 quarantine=Counter(r["reason"] for r in refused),
             )

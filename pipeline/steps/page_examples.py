@@ -6,6 +6,7 @@ Spectrograms are what the encoder gets, by the same front end.
 import base64
 import io
 import json
+from bisect import insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,18 +53,20 @@ def choose(pairs: Iterable[PairRow], tested: set[str]) -> list[PairRow]:
     """Up to ten pairs of train and validation by a hash, in turn from each dataset and split.
 
     Args:
-        pairs: Rows of the pairs table.
+        pairs: With pair_id, dataset, split and person_id; few are held at a time.
         tested: Persons in any task's test, in any variant: never shown.
     """
-    queues: dict[str, dict[str, list[PairRow]]] = {}
-    for row in sorted(pairs, key=lambda r: unit_hash(f"page:{r['pair_id']}")):
+    queues: dict[str, dict[str, list[tuple[float, PairRow]]]] = {}
+    for row in pairs:
         if row["split"] in ("train", "val") and row["person_id"] not in tested:
-            queues.setdefault(row["dataset"], {}).setdefault(row["split"], []).append(row)
+            queue = queues.setdefault(row["dataset"], {}).setdefault(row["split"], [])
+            insort(queue, (unit_hash(f"page:{row['pair_id']}"), row), key=lambda drawn: drawn[0])
+            del queue[EXAMPLES:]
     turns: list[tuple[int, str, PairRow]] = []
     for dataset, sides in sorted(queues.items()):
         for order, split in enumerate(("train", "val")):
-            own = sides.get(split, [])[:EXAMPLES]
-            turns += [(2 * i + order, dataset, r) for i, r in enumerate(own)]
+            own = sides.get(split, [])
+            turns += [(2 * i + order, dataset, r) for i, (_, r) in enumerate(own)]
     turns.sort(key=lambda t: t[:2])
     return sorted((t[2] for t in turns[:EXAMPLES]), key=lambda r: (r["dataset"], r["split"]))
 

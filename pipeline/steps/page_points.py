@@ -1,30 +1,24 @@
 """Task rows, recordings and cached embeddings -> what the map of embeddings draws."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import layout, page_map, probing, store
-
-TableRow = Mapping[str, Any]
+from pipeline.steps import layout, page_map, probing, store, task_rows
 
 
 def files(
-    settings: Settings, task_rows: Sequence[TableRow], front_end: str, key: str
+    settings: Settings, probed: Mapping[str, list[str]], front_end: str, key: str
 ) -> list[Path]:
     """Embeddings that one encoder left of the probed recordings, a file per dataset."""
-    ids: dict[str, set[str]] = {}
-    for row in task_rows:
-        ids.setdefault(row["recording_id"].partition("/")[0], set()).add(row["recording_id"])
-    wanted = (
-        probing.vectors_file(settings, d, sorted(own), front_end, key)
-        for d, own in sorted(ids.items())
-    )
+    wanted = (probing.vectors_file(settings, d, own, front_end, key) for d, own in probed.items())
     return [p for p in wanted if p.is_file()]
 
 
@@ -37,9 +31,7 @@ def vectors(paths: Sequence[Path]) -> page_map.Vectors:
     return found
 
 
-def attributes(
-    settings: Settings, task_rows: Sequence[TableRow], manifests: Mapping[str, Manifest]
-) -> dict[str, dict[str, str]]:
+def attributes(settings: Settings, manifests: Mapping[str, Manifest]) -> dict[str, dict[str, str]]:
     """Title -> recording id -> value: dataset, device, and the label of each task."""
     devices: dict[str, str] = {}
     datasets: dict[str, str] = {}
@@ -48,16 +40,17 @@ def attributes(
         findings = manifests[dataset].findings
         named = [n for n, f in findings.items() if f.concept == "device"]
         here = corpus.dataset(dataset)
-        for row in store.read_table(here.recordings, ["recording_id", "findings"]).to_pylist():
+        for row in store.read_rows(here.recordings, ["recording_id", "findings"]):
             known = json.loads(row["findings"])
-            said = [str(known[n]) for n in named if n in known]
+            said = [sys.intern(str(known[n])) for n in named if n in known]
             datasets[row["recording_id"]] = dataset
             devices[row["recording_id"]] = said[0] if said else page_map.UNKNOWN
     found = {"dataset": datasets, "device": devices}
     labels: dict[str, dict[str, float]] = {}
-    for row in task_rows:
-        if row["variant"] == "subject_clean":
-            labels.setdefault(row["task"], {})[row["recording_id"]] = row["label"]
+    columns = ["task", "variant", "recording_id", "label"]
+    clean = pc.field("variant") == task_rows.CLEAN
+    for row in store.read_rows(corpus.table("task_rows"), columns, clean):
+        labels.setdefault(row["task"], {})[row["recording_id"]] = row["label"]
     for task, own in sorted(labels.items()):
         dataset, _, name = task.partition("/")
         declared = manifests[dataset].tasks[name]

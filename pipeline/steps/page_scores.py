@@ -95,12 +95,13 @@ class Results:
         return list(dict.fromkeys(str(x.row[name]) for x in self.lines))
 
 
-def load(path: Path, predictions: Sequence[Mapping[str, Any]] = ()) -> Results:
+def load(path: Path, predictions: Iterable[Row] = ()) -> Results:
     """Read results.json.
 
     Args:
         path: The file.
         predictions: Of the aligned encoder, for drawings of regressions; may be of all tasks.
+            With ``page_curves.PREDICTED``.
 
     Raises:
         FileNotFoundError: It has not been made; names the command.

@@ -8,6 +8,7 @@ windows, kept beside it where that head is asked for. Fine-tuning reads the spec
 import json
 import sys
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,13 @@ def tasks(manifests: Mapping[str, Manifest]) -> dict[str, Task]:
 def task_rows(settings: Settings) -> list[dict[str, Any]]:
     """Every row of every task and variant."""
     return store.read_table(layout.Corpus(settings.data_root).table("task_rows")).to_pylist()
+
+
+def probed(settings: Settings) -> dict[str, list[str]]:
+    """Dataset -> recordings that a task asks for; both sorted."""
+    table = layout.Corpus(settings.data_root).table("task_rows")
+    ids = store.read_table(table, ["recording_id"])["recording_id"].unique().to_pylist()
+    return {d: list(own) for d, own in groupby(sorted(ids), key=lambda i: i.partition("/")[0])}
 
 
 def code() -> str:
@@ -99,12 +107,9 @@ def recording_vectors(
     Returns:
         recording id -> [D], the mean over its windows; or [W, D] of them.
     """
-    wanted: dict[str, set[str]] = {}
-    for row in task_rows(settings):
-        wanted.setdefault(row["recording_id"].partition("/")[0], set()).add(row["recording_id"])
     found: Vectors = {}
-    for dataset, ids in sorted(wanted.items()):
-        found |= _of_dataset(settings, dataset, sorted(ids), encoder, key, progress, windowed)
+    for dataset, ids in probed(settings).items():
+        found |= _of_dataset(settings, dataset, ids, encoder, key, progress, windowed)
     return found
 
 

@@ -37,7 +37,7 @@ def sources(
         here = corpus.dataset(dataset)
         columns = ["recording_id", "part", "audio_sha256"]
         tars: dict[Path, list[tuple[str, str]]] = {}
-        for row in store.read_table(here.recordings, columns).to_pylist():
+        for row in store.read_rows(here.recordings, columns):
             if (pair := pair_id(row["recording_id"])) in left:
                 tar = here.parts / f"{row['part']}.tar"
                 tars.setdefault(tar, []).append((pair, row["audio_sha256"]))

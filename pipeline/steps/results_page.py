@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,10 @@ from pipeline.steps import (
     page_points,
     page_scores,
     pages,
+    pairs,
+    probing,
     remote,
+    shards,
     store,
     training,
 )
@@ -48,7 +51,6 @@ _CODE = (
     page_beyond, page_curves, page_datasets, page_examples, page_forest, page_format, page_history,
     page_leak, page_map, page_points, page_scores, front_end, records,
 )  # fmt: skip
-Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ def make(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) 
     """
     corpus = layout.Corpus(settings.data_root)
     mel = encoders.build(recipe.encoder, **recipe.encoder_config).front_end
-    task_rows = store.read_table(corpus.table("task_rows")).to_pylist()
+    probed = probing.probed(settings)
     floor = training.baseline_folder(settings, recipe)
     run = training.run_folder(settings, recipe, manifests)
     sources = _Sources(
@@ -92,8 +94,8 @@ def make(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) 
         run=run,
         vectors=embeddings.folder(settings, recipe),
         leak=corpus.label_leak,
-        before=page_points.files(settings, task_rows, mel.key, floor.name),
-        after=page_points.files(settings, task_rows, mel.key, run.name),
+        before=page_points.files(settings, probed, mel.key, floor.name),
+        after=page_points.files(settings, probed, mel.key, run.name),
     )
     stamps = {n: corpus.stamp(n) for n in ("subjects", "pairs", "shards")} | sources.stamped
     for dataset in settings.evaluated:
@@ -112,8 +114,9 @@ def make(settings: Settings, recipe: Recipe, manifests: Mapping[str, Manifest]) 
     }
 
     def work() -> tuple[str, dict[str, Any]]:
-        page, facts = _render(settings, recipe, manifests, sources, task_rows, mel)
-        assert_nobody_is_named(page, {r["person_id"] for r in task_rows})
+        page, facts = _render(settings, recipe, manifests, sources, mel)
+        persons = store.read_table(corpus.table("task_rows"), ["person_id"])["person_id"]
+        assert_nobody_is_named(page, set(persons.unique().to_pylist()))
         content = page.lstrip().encode()
         with store.finished(corpus.page) as temporary:
             temporary.write_bytes(content)
@@ -152,22 +155,21 @@ def _render(
     recipe: Recipe,
     manifests: Mapping[str, Manifest],
     sources: _Sources,
-    task_rows: Rows,
     mel: FrontEnd,
 ) -> tuple[str, dict[str, Any]]:
     corpus = layout.Corpus(settings.data_root)
-    pairs = store.read_table(corpus.table("pairs")).to_pylist()
-    said = store.read_table(sources.run / "scores" / "predictions.parquet").to_pylist()
+    predictions = sources.run / "scores" / "predictions.parquet"
+    said = store.read_rows(predictions, page_curves.PREDICTED)
     results = page_scores.load(sources.run / "results.json", said)
     history = json.loads((sources.run / "history.json").read_text())
-    datasets = page_datasets.describe(corpus, settings, manifests, pairs)
-    examples = _examples(corpus, pairs, task_rows, manifests, mel)
+    datasets = page_datasets.describe(corpus, settings, manifests)
+    examples = _examples(corpus, manifests, mel)
     embedded = page_map.draw(
         {
             "before alignment": page_points.vectors(sources.before),
             "after alignment": page_points.vectors(sources.after),
         },
-        page_points.attributes(settings, task_rows, manifests),
+        page_points.attributes(settings, manifests),
     )
     script = (pages.FOLDER / PARTS / "page.js").read_text(encoding="utf-8")
     environment = pages.environment()
@@ -208,16 +210,18 @@ def _render(
 
 
 def _examples(
-    corpus: layout.Corpus,
-    pairs: Rows,
-    task_rows: Rows,
-    manifests: Mapping[str, Manifest],
-    mel: FrontEnd,
+    corpus: layout.Corpus, manifests: Mapping[str, Manifest], mel: FrontEnd
 ) -> list[page_examples.Example]:
-    index = store.read_table(corpus.shard_index).to_pylist()
+    in_test = store.one_of("fold", ("test", "each"))
+    rows = store.read_rows(corpus.table("task_rows"), ["person_id", "fold"], in_test)
+    tested = {r["person_id"] for r in rows}
+    table, columns = corpus.table("pairs"), ["pair_id", "dataset", "split", "person_id"]
+    drawn = page_examples.choose(store.read_rows(table, columns), tested)
+    own = store.one_of("pair_id", [r["pair_id"] for r in drawn])
+    whole = {r["pair_id"]: r for r in store.read_rows(table, pairs.SCHEMA.names, own)}
+    chosen = [whole[r["pair_id"]] for r in drawn]
+    index = store.read_rows(corpus.shard_index, shards.INDEX.names, own)
     place_of = {r["pair_id"]: r for r in index}
-    tested = {r["person_id"] for r in task_rows if r["fold"] in ("test", "each")}
-    chosen = page_examples.choose(pairs, tested)
     remote.need(*(corpus.shards / place_of[r["pair_id"]]["shard"] for r in chosen))
     return [
         page_examples.example(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.steps import disk, remote
@@ -143,14 +144,27 @@ def read_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches(ROWS_PER_GROUP, columns=columns, use_threads=False)
 
 
-def read_rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+def read_rows(
+    path: Path, columns: list[str], where: pc.Expression | None = None
+) -> Iterator[dict[str, Any]]:
     """Rows of one parquet file, a few thousand of them in memory at a time.
+
+    Args:
+        path: The file.
+        columns: Those of a row.
+        where: What of these columns a row must fulfil; others never become Python objects.
 
     Raises:
         FileNotFoundError: As ``read_table``.
     """
     for batch in read_batches(path, columns):
-        yield from batch.to_pylist()
+        table = pa.Table.from_batches([batch])
+        yield from (table if where is None else table.filter(where)).to_pylist()
+
+
+def one_of(column: str, values: Iterable[str]) -> pc.Expression:
+    """For ``read_rows``: which rows have one of these strings in a column; of none, none has."""
+    return pc.field(column).isin(pa.array(list(values), pa.string()))  # else [] has no type
 
 
 def _there(path: Path) -> Path:
