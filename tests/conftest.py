@@ -17,9 +17,12 @@ from pipeline import settings as configuration
 from pipeline.manifest import Manifest, load_all
 from pipeline.steps import archive, pairs, recordings, report_table, shards, store, subjects
 
+# What a user has set is not what is tested, and no proxy reaches the tests' own servers.
+for name in list(os.environ):
+    if name.startswith(("ACULA_", "AWS_", "DAGSTER_")) or name.lower().endswith("_proxy"):
+        del os.environ[name]
+os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.environ["AWS_CONFIG_FILE"] = os.devnull
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported
-for name in [n for n in os.environ if n.lower().endswith("_proxy")]:
-    del os.environ[name]  # the tests' servers are on this computer, where no proxy reaches them
 # How long an example takes says how fast and how busy the computer is.
 hypothesis.settings.register_profile(
     "any computer", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
