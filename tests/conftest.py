@@ -19,7 +19,7 @@ from pipeline.steps import archive, pairs, recordings, report_table, shards, sto
 
 # What a user has set is not what is tested, and no proxy reaches the tests' own servers.
 for name in list(os.environ):
-    if name.startswith(("ACULA_", "AWS_", "DAGSTER_")) or name.lower().endswith("_proxy"):
+    if name.startswith(("ACULA_", "AWS_", "DAGSTER_", "FORCE_COLOR")) or "_proxy" in name.lower():
         del os.environ[name]
 os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.environ["AWS_CONFIG_FILE"] = os.devnull
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported
