@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import dagster as dg
@@ -13,25 +14,33 @@ from hypothesis import strategies as st
 from pipeline import definitions
 from pipeline.defs import corpus_checks, outcome, recording_checks
 from pipeline.explorer.query import Query
+from pipeline.settings import Settings
 from pipeline.steps import layout, overview, store, thumbnails
 
 LARGEST = 60_000  # bytes of one materialisation in the event log
 
 
-def test_the_shown_counts_are_those_of_the_tables(tiny_settings, tiny_archive):
-    tiny_archive.wav("101_1b1_Tc_sc_Meditron").write_bytes(b"")
+def materialised(
+    settings: Settings, selection: Any
+) -> tuple[dg.ExecuteInProcessResult, dict[str, dict[str, Any]]]:
+    """What a run did, and the metadata that it left of each asset."""
     with dg.DagsterInstance.ephemeral() as instance:
         done = dg.materialize(
-            definitions.build(tiny_settings).assets or [],
-            selection="*pairs",
+            [*(definitions.build(settings).assets or [])],  # pyright: ignore[reportArgumentType]
+            selection=selection,
             resources={"pipes_subprocess_client": dg.PipesSubprocessClient()},
             instance=instance,
         )
-    shown = {
-        e.asset_key.to_user_string(): e.step_materialization_data.materialization.metadata
+    return done, {
+        e.asset_key.to_user_string(): dict(e.step_materialization_data.materialization.metadata)
         for e in done.get_asset_materialization_events()
         if e.asset_key
     }
+
+
+def test_the_shown_counts_are_those_of_the_tables(tiny_settings, tiny_archive, monkeypatch):
+    tiny_archive.wav("101_1b1_Tc_sc_Meditron").write_bytes(b"")
+    done, shown = materialised(tiny_settings, "*pairs")
     for name, metadata in shown.items():
         size = len(dg.serialize_value(metadata))
         assert size < LARGEST, (name, size)
@@ -74,6 +83,18 @@ def test_the_shown_counts_are_those_of_the_tables(tiny_settings, tiny_archive):
     assert named and not tested & {r["person_id"] for r in named}
     assert text.count("data:image/png;base64,") == len(named)
 
+    # A run with nothing new shows the same and draws nothing; a table made anew is drawn anew.
+    monkeypatch.setattr(thumbnails, "image", lambda *_: "drawn now")
+    keys = [dg.AssetKey(["icbhi", "recordings"]), dg.AssetKey("pairs")]
+    _, again = materialised(tiny_settings, keys)
+    for metadata in (recordings, pairs):
+        metadata["skipped"] = dg.MetadataValue.bool(True)
+    assert again == {"icbhi/recordings": recordings, "pairs": pairs}
+    stamp = corpus.stamp("pairs")
+    store.write_json(stamp, store.stamped(stamp) | {"version": "another"})
+    _, anew = materialised(tiny_settings, keys[1:])
+    assert "drawn now" in anew["pairs"]["example_pairs"].value
+
 
 def _number(value):
     return isinstance(value, dg.IntMetadataValue | dg.FloatMetadataValue)
@@ -97,7 +118,7 @@ def test_an_archive_of_which_little_is_usable_gives_a_warning(usable, reasons, p
     refused = {"quarantined": sum(reasons.values()), "quarantine_by_reason": reasons}
     (found,) = recording_checks.results({"recordings": usable} | refused)
     assert found.passed == passes and found.severity == dg.AssetCheckSeverity.WARN
-    shown = [found.metadata[k].value for k in ("usable", "refused", "left_out_by_rule")]
+    shown: list[Any] = [found.metadata[k].value for k in ("usable", "refused", "left_out_by_rule")]
     assert sum(shown) == usable + sum(reasons.values())
 
 

@@ -72,6 +72,11 @@ class Dataset:
         return self.folder / "recordings.json"
 
     @property
+    def recordings_shown(self) -> Path:
+        """What Dagster shows of the recordings, as it was drawn."""
+        return self.folder / "recordings.shown.json"
+
+    @property
     def reports(self) -> Path:
         return self.folder / "reports.parquet"
 
@@ -100,6 +105,11 @@ class Corpus:
 
     def stamp(self, name: str) -> Path:
         return self.data_root / f"{name}.json"
+
+    @property
+    def pairs_shown(self) -> Path:
+        """What Dagster shows of the pairs, as it was drawn."""
+        return self.data_root / "pairs.shown.json"
 
     @property
     def absent_lists(self) -> Path:
