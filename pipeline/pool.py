@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import chain, islice
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -82,31 +83,39 @@ _ENVIRONMENT = {
 }
 
 
-_HIDING = threading.Lock()  # steps may run in threads, and there is one main module
+# Steps may run in threads, and there is one environment and one main module. Reentrant, since
+# submitting, with the main module hidden, starts workers.
+_STARTING = threading.RLock()
 
 
-@contextmanager
-def _environment() -> Iterator[None]:
-    before = {n: os.environ.get(n) for n in _ENVIRONMENT}
-    os.environ.update(_ENVIRONMENT)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+class _Worker(SpawnProcess):
+    """Begins with ``_ENVIRONMENT``, which this process has only while it starts one."""
+
+    def start(self) -> None:
+        """Begin, alone."""
+        with _STARTING:
+            before = {n: os.environ.get(n) for n in _ENVIRONMENT}
+            os.environ.update(_ENVIRONMENT)
+            try:
+                super().start()
+            finally:
+                for name, value in before.items():
+                    if value is None:
+                        del os.environ[name]
+                    else:
+                        os.environ[name] = value
+
+
+class _Workers(SpawnContext):
+    """Fork is unsafe beside torch's threads."""
+
+    Process = _Worker
 
 
 @contextmanager
 def started(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that jobs are done by; each begins with the first job that it is there for."""
-    spawn = multiprocessing.get_context("spawn")  # fork is unsafe beside torch's threads
-    with (
-        _environment(),
-        ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool,
-    ):
+    with ProcessPoolExecutor(workers, mp_context=_Workers(), initializer=_end_with_parent) as pool:
         yield pool
 
 
@@ -116,7 +125,7 @@ def _without_main(work: Callable[..., Any]) -> Iterator[None]:
     if work.__module__ == "__main__":
         yield
         return
-    with _HIDING:
+    with _STARTING:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")
         try:

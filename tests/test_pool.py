@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -171,6 +173,39 @@ def test_workers_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
             workers.add(int(run.stdout.readline()))
         run.kill()
     wait_for(lambda: not any(map(alive, workers)))
+
+
+def environment() -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in pool._ENVIRONMENT}
+
+
+def test_pools_that_overlap_have_their_environment_and_leave_none() -> None:
+    """As of steps in two threads, of which the first ends first."""
+    before = dict(os.environ)
+    first, second = pool.started(1), pool.started(1)
+    first.__enter__()
+    workers = second.__enter__()
+    first.__exit__(None, None, None)
+    assert workers.submit(environment).result() == pool._ENVIRONMENT
+    second.__exit__(None, None, None)
+    assert dict(os.environ) == before
+
+
+def test_workers_begin_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each puts back the environment that it found, which must not be another's."""
+    before, seen = dict(os.environ), list[dict[str, str | None]]()
+
+    def slow(_: SpawnProcess) -> None:
+        time.sleep(0.02)
+        seen.append(environment())
+
+    monkeypatch.setattr(SpawnProcess, "start", slow)
+    threads = [threading.Thread(target=pool._Worker().start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [pool._ENVIRONMENT] * 4 and dict(os.environ) == before
 
 
 def test_an_error_of_a_job_is_raised() -> None:
