@@ -69,6 +69,7 @@ def remember(home: Path) -> None:
     import dagster as dg
 
     own = [f"{DATASET}/{step}" for step in ("archive", "recordings", "reports")]
+    quiet = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
     names = [*own, "subjects", "pairs", "shards", "train_alignment"]
     shutil.copy(Path(__file__).parents[1] / "dagster.yaml", home)
     assets = []
@@ -81,7 +82,7 @@ def remember(home: Path) -> None:
         assets.append(asset)
     with contextlib.chdir(home), dg.DagsterInstance.from_config(str(home)) as instance:
         for _ in range(3):
-            dg.materialize(assets, instance=instance)
+            dg.materialize(assets, instance=instance, run_config=quiet)
 
 
 def seconds(root: Path, what: str) -> float:
