@@ -18,10 +18,13 @@ from pipeline import settings as configuration
 from pipeline.manifest import Manifest, load_all
 from pipeline.steps import archive, pairs, recordings, report_table, shards, store, subjects
 
-# What a user has set is not what is tested, and no proxy reaches the tests' own servers.
+# What a user has set is not what is tested, no proxy reaches the tests' own servers, and messages
+# are read as they are without colour (which typer takes from FORCE_COLOR and GITHUB_ACTIONS).
+_SET = ("ACULA_", "AWS_", "DAGSTER_", "FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS")
 for name in list(os.environ):
-    if name.startswith(("ACULA_", "AWS_", "DAGSTER_", "FORCE_COLOR")) or "_proxy" in name.lower():
+    if name.startswith(_SET) or name.lower().endswith("_proxy"):
         del os.environ[name]
+os.environ["COLUMNS"] = "80"
 os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.environ["AWS_CONFIG_FILE"] = os.devnull
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported
 # How long an example takes says how fast and how busy the computer is; and what is red must be red

@@ -17,15 +17,15 @@ print(took / (now() - begun), *sys.modules)
 """
 
 
-def cost(work: Callable[[], object]) -> float:
-    """Of a piece of work, in units; the least of three times."""
+def cost(work: Callable[[], object], times: int = 3) -> float:
+    """Of a piece of work, in units; the least of several times."""
 
     def seconds(work: Callable[[], object]) -> float:
         begun = time.thread_time()
         work()
         return time.thread_time() - begun
 
-    return min(seconds(work) / seconds(lambda: eval(SQUARES)) for _ in range(3))
+    return min(seconds(work) / seconds(lambda: eval(SQUARES)) for _ in range(times))
 
 
 def imported(statement: str) -> tuple[float, set[str]]:
