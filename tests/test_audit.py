@@ -274,7 +274,7 @@ def test_summaries_add_up_over_parts() -> None:
     whole = audit_rows(manifest, made)
     parts = Summary()
     for start in range(0, len(made), 20):
-        parts = parts.merge(audit_rows(manifest, made[start : start + 20]))
+        parts.include(audit_rows(manifest, made[start : start + 20]))
     assert parts.facts() == whole.facts()
     assert whole.differences and whole.duplicated == 6 and whole.repeated == 3
     assert {e.kind for e in parts.examples} == {e.kind for e in whole.examples}

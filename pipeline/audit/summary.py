@@ -9,7 +9,7 @@ from pipeline.audit import check, texts
 from pipeline.audit.check import Defect, Kind
 from pipeline.audit.lexicon import Lexicon, compile_lexicon
 from pipeline.audit.parser import Parser
-from pipeline.findings import Resolver
+from pipeline.findings import Finding, Resolver
 from pipeline.manifest import Manifest, load_all
 from pipeline.records import Value
 
@@ -37,7 +37,7 @@ class Example:
 
 @dataclass
 class Summary:
-    """Counts that add up: the summary of two parts is the merge of theirs."""
+    """Counts that add up: ``include`` makes of the summaries of parts that of the whole."""
 
     reports: int = 0
     sentences: int = 0
@@ -94,23 +94,20 @@ class Summary:
             self._show(Example(recording_id, defect.kind, defect.detail, defect.text))
         self.flagged.update(kinds)
 
-    def merge(self, other: "Summary") -> "Summary":
-        """Both together; neither is changed."""
+    def include(self, other: "Summary") -> None:
+        """Add what another part found."""
         lengths = [s.words_min for s in (self, other) if s.reports]
-        both = Summary(
-            reports=self.reports + other.reports,
-            sentences=self.sentences + other.sentences,
-            defects=self.defects + other.defects,
-            flagged=self.flagged + other.flagged,
-            texts=self.texts + other.texts,
-            vocabulary=self.vocabulary | other.vocabulary,
-            words=self.words + other.words,
-            words_min=min(lengths, default=0),
-            words_max=max(self.words_max, other.words_max),
-        )
-        for example in (*self.examples, *other.examples):
-            both._show(example)
-        return both
+        self.words_min = min(lengths, default=0)
+        self.words_max = max(self.words_max, other.words_max)
+        self.reports += other.reports
+        self.sentences += other.sentences
+        self.words += other.words
+        self.defects.update(other.defects)
+        self.flagged.update(other.flagged)
+        self.texts.update(other.texts)
+        self.vocabulary |= other.vocabulary
+        for example in other.examples:
+            self._show(example)
 
     def facts(self) -> dict[str, Any]:
         """Plain values for tables, checks and JSON."""
@@ -144,9 +141,12 @@ class Auditor:
         self.lexicon: Lexicon = compile_lexicon(manifest, known)
         self._parser, self._resolve = Parser(self.lexicon), Resolver(manifest)
 
-    def defects(self, row: Row) -> list[Defect]:
-        """Every difference between one report and its findings."""
-        findings = self._resolve(row.findings)
+    def defects(self, row: Row, findings: Mapping[str, Finding] | None = None) -> list[Defect]:
+        """Every difference between one report and its findings.
+
+        ``findings``: those of the row, where they are resolved already.
+        """
+        findings = self._resolve(row.findings) if findings is None else findings
         found = list(texts.defects(row.text))
         if " ".join(text for text, _ in row.sentences) != row.text:
             found.append(Defect("mismatch", "sentences and text differ", row.text))

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from pipeline.defs.outcome import table
-from pipeline.steps import report_table
+from pipeline.steps import report_parts, report_table
 
 _ABOUT = {
     "says_what_the_metadata_say": "Does each sentence of the full and the strict reports state "
@@ -37,16 +37,16 @@ def specs(reports: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 def results(facts: dict[str, Any]) -> list[dg.AssetCheckResult]:
     """Outcomes, with their numbers and examples of what is wrong."""
     audit = facts["audit"]
-    differences = {regime: audit[regime]["differences"] for regime in report_table.REGIMES}
+    differences = {regime: audit[regime]["differences"] for regime in report_parts.REGIMES}
     low, high = report_table.WORDS
     full = audit["full"]
     broken = {
         f"{regime}_{kind}": audit[regime]["defects"].get(kind, 0)
-        for regime in report_table.REGIMES
+        for regime in report_parts.REGIMES
         for kind in ("empty", "truncated", "garbage")
     }
     short = facts["reports"] > 0 and (full["words_min"] < low or full["words_max"] > high)
-    examples = [e for regime in report_table.REGIMES for e in audit[regime]["examples"]]
+    examples = [e for regime in report_parts.REGIMES for e in audit[regime]["examples"]]
     shown: dict[str, Any] = {"examples": table(examples)} if examples else {}
     return [
         dg.AssetCheckResult(
@@ -54,7 +54,7 @@ def results(facts: dict[str, Any]) -> list[dg.AssetCheckResult]:
             passed=not any(differences.values()),
             metadata={
                 "reports": facts["reports"],
-                "sentences": sum(audit[r]["sentences"] for r in report_table.REGIMES),
+                "sentences": sum(audit[r]["sentences"] for r in report_parts.REGIMES),
                 **{f"differences_{r}": n for r, n in differences.items()},
                 "by_kind": dg.MetadataValue.json({r: audit[r]["defects"] for r in differences}),
             }

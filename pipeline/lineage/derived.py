@@ -19,7 +19,7 @@ from pipeline.records import Recording, Rejected
 from pipeline.rewriting import RewriteError, answers_in, rewrite
 from pipeline.rewriting.cache import Cache
 from pipeline.steps import acquire, layout, pairs, persons, recording_rows, remote, reports, store
-from pipeline.steps.report_table import REGIMES
+from pipeline.steps.report_parts import REGIMES
 
 Verdict = tuple[State, str]
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, TemplateError
 
@@ -29,6 +29,8 @@ from pipeline.steps.report_sandbox import Findings, Verbs, environment
 
 FOLDER = RESOURCES / "templates" / "reports"
 TO_JSON = json.JSONEncoder(ensure_ascii=False).encode  # made once: json.dumps makes one a call
+_KNOWN = frozenset({"stated", "absent"})
+_UNORDERED = {"": 0}  # a template without order() has one part
 
 
 templates = cache(environment)  # of a folder; kept between reports
@@ -42,8 +44,7 @@ class Silent(ValueError):
     """A template that says nothing of these findings."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sentence:
+class Sentence(NamedTuple):
     """One sentence and the names of the findings that it states."""
 
     text: str
@@ -81,17 +82,17 @@ class _Page(Verbs):
         omit: frozenset[str],
         picked: dict[tuple[str, ...], str],
     ):
-        self.recording_id, self._findings, self._omit = recording_id, findings, omit
+        self.recording_id, self._findings = recording_id, findings
+        self._status = {n: "not_recorded" if n in omit else f.status for n, f in findings.items()}
         self._picked = picked
         self._open: tuple[str, ...] | None = None
-        self._parts: list[str] = []
+        self._places = _UNORDERED
         self._said: list[tuple[str, Sentence]] = []
 
     @property
     def sentences(self) -> tuple[Sentence, ...]:
         """In the chosen order; those of one part stay together as they stand in the template."""
-        if self._parts:
-            self._said.sort(key=lambda said: self._parts.index(said[0]))
+        self._said.sort(key=lambda said: self._places[said[0]])
         return tuple(sentence for _, sentence in self._said)
 
     def look(self, name: str) -> Finding:
@@ -107,13 +108,13 @@ class _Page(Verbs):
 
     def status(self, name: str) -> str:
         """Status of a finding; a finding left out counts as not recorded."""
-        if name not in self._findings:
+        if name not in self._status:
             raise TemplateError(f"no finding {name!r}; known: {', '.join(self._findings)}")
-        return "not_recorded" if name in self._omit else self._findings[name].status
+        return self._status[name]
 
     def has(self, *names: str) -> bool:
         """All named findings are stated or stated absent, and not left out."""
-        return all(self.status(n) in ("stated", "absent") for n in names)
+        return _KNOWN.issuperset(map(self.status, names))
 
     def unknown(self, *names: str) -> bool:
         """The source says of each named finding that it cannot tell."""
@@ -131,38 +132,46 @@ class _Page(Verbs):
         """
         if not phrasings:
             raise TemplateError("pick() needs a phrasing")
-        if phrasings not in self._picked:
-            self._picked[phrasings] = max(
-                phrasings, key=lambda words: unit_hash(f"{self.recording_id}#{words}")
-            )
-        return self._picked[phrasings]
+        chosen = self._picked.get(phrasings)
+        if chosen is None:
+            drawn = [unit_hash(f"{self.recording_id}#{words}") for words in phrasings]
+            chosen = self._picked[phrasings] = phrasings[drawn.index(max(drawn))]
+        return chosen
 
     def order(self, *orders: str) -> str:
         """Declare the parts of the report, and choose the order in which they come."""
-        if self._parts or self._said:
+        if self._places is not _UNORDERED or self._said:
             raise TemplateError("order() comes once, before all sentences")
-        chosen = self.pick(*orders).split()
-        for parts in (o.split() for o in orders):
-            if len(set(parts)) < len(parts) or set(parts) != set(chosen):
-                raise TemplateError(f"each order names each part once; got {orders}")
-        self._parts = chosen
+        chosen = self.pick(*orders)
+        self._places = _places(orders)[chosen]
         return ""
 
     def sentence(self, *names: str, caller: Callable[[], str], part: str = "") -> str:
         """Add the block's text as a sentence about exactly these findings."""
         if not names:
             raise TemplateError("a sentence names the findings that it states; got none")
-        if part not in (self._parts or [""]):
-            declared = ", ".join(self._parts) or "none"
+        if part not in self._places:
+            declared = ", ".join(filter(None, self._places)) or "none"
             raise TemplateError(f"order() does not declare the part {part!r}; declared: {declared}")
-        if all(self.status(n) != "not_recorded" for n in names):
-            self._open = names
-            text = " ".join(caller().split())
-            self._open = None
-            if text:
-                text = text[0].upper() + text[1:]
-                self._said.append((part, Sentence(text=text, findings=names)))
+        if "not_recorded" in map(self.status, names):
+            return ""
+        self._open = names
+        text = " ".join(caller().split())
+        self._open = None
+        if text:
+            text = text[0].upper() + text[1:]
+            self._said.append((part, Sentence(text=text, findings=names)))
         return ""
+
+
+@cache
+def _places(orders: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """Order -> part -> its place; checked once for each list of orders of a template."""
+    places = {order: {part: n for n, part in enumerate(order.split())} for order in orders}
+    for order, of_part in places.items():
+        if len(of_part) < len(order.split()) or of_part.keys() != places[orders[0]].keys():
+            raise TemplateError(f"each order names each part once; got {orders}")
+    return places
 
 
 def template_version(dataset: str, folder: Path = FOLDER) -> str:
