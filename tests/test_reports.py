@@ -11,7 +11,7 @@ from conftest import manifest_values
 from pipeline.findings import Resolver, UnknownCode, resolve
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import layout, report_table, reports, store
+from pipeline.steps import layout, report_parts, report_table, reports, store
 
 MANIFEST = Manifest.model_validate(
     manifest_values(
@@ -328,3 +328,19 @@ def test_the_table_skips_itself_and_follows_its_template_alone(
     }
     again = materialise("recordings")["recordings"]
     assert again.skipped and again.version == heard
+
+
+def test_the_table_does_not_depend_on_the_size_of_its_parts(
+    materialise: Callable[..., dict[str, store.Outcome]], icbhi: Manifest,
+    tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    materialise("recordings")
+    here = layout.Dataset(tiny_settings.data_root, "icbhi")
+    alone = tiny_settings.model_copy(update={"workers": 1})
+    made: list[tuple[bytes, Any]] = []
+    for rows in (1024, 5):
+        monkeypatch.setattr(report_parts, "ROWS_PER_PART", rows)
+        here.reports_stamp.unlink(missing_ok=True)
+        facts = report_table.make(icbhi, alone).facts
+        made.append((here.reports.read_bytes(), facts))
+    assert made[0] == made[1] and made[0][1]["reports"] == 16
