@@ -19,7 +19,7 @@ def explore(
     """Serve a page over all pairs and recordings, on this computer only; Ctrl+C ends it."""
     from pipeline.cli_datasets import load_settings
     from pipeline.defs import events
-    from pipeline.explorer.app import serve
+    from pipeline.explorer.serving import serve
     from pipeline.lineage import LineageError
 
     def ready(address: str) -> None:

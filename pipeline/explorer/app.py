@@ -255,34 +255,3 @@ def _page(request: Request) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 10):
         raise HTTPException(400, f"page is a number from 1; got {value[:50]!r}")
     return max(1, int(value))
-
-
-def serve(
-    settings: Settings, port: int, extend: Extend | None, ready: Callable[[str], None]
-) -> None:
-    """Serve until interrupted.
-
-    Args:
-        settings: Data root and file of marks.
-        port: 0: any free one.
-        extend: See ``Explorer``.
-        ready: Told the address once it can be opened.
-
-    Raises:
-        OSError: The port is taken.
-    """
-    import socket
-
-    import pyarrow as pa
-    import uvicorn
-
-    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what it has freed
-
-    application = Explorer(settings, extend).app()
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        listener.listen(64)
-        ready(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        config = uvicorn.Config(application, log_level="warning", access_log=False)
-        uvicorn.Server(config).run(sockets=[listener])
