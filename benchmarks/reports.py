@@ -23,7 +23,7 @@ from pipeline import readers, samples
 from pipeline.manifest import load_all
 from pipeline.records import Recording
 from pipeline.settings import load
-from pipeline.steps import layout, report_table, store
+from pipeline.steps import layout, report_parts, report_table, store
 
 
 def recordings(dataset: str, data: Path, count: int) -> None:
@@ -67,7 +67,7 @@ def main() -> None:
             facts = report_table.make(load_all()[dataset], settings).facts
             took = time.perf_counter() - begin
             total += took
-            wrong = sum(facts["audit"][r]["differences"] for r in report_table.REGIMES)
+            wrong = sum(facts["audit"][r]["differences"] for r in report_parts.REGIMES)
             table.add_row(
                 dataset, f"{count}", f"{took:.1f}", f"{count / took:.0f}", f"{wrong}",
                 f"{peak_megabytes():.0f}",

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from benchmarks import rows
 from pipeline.records import pair_id
-from pipeline.steps import layout, pairs, persons, recordings, report_parts, shards, store
+from pipeline.steps import layout, pairs, persons, recordings, report_table, shards, store
 
 DATASET = "circor"
 _FILL: dict[pa.DataType, Any] = {
@@ -56,7 +56,7 @@ def make(root: Path, count: int) -> None:
     by_pair = sorted(made, key=lambda r: r["pair_id"])
     for path, schema, ordered in (
         (here.recordings, recordings.SCHEMA, made),
-        (here.reports, report_parts.SCHEMA, made),
+        (here.reports, report_table.SCHEMA, made),
         (corpus.table("subjects"), persons.SCHEMA, made),
         (corpus.table("pairs"), pairs.SCHEMA, by_pair),
         (corpus.shard_index, shards.INDEX, sorted(made, key=lambda r: r["shard"])),

@@ -24,7 +24,7 @@ from pipeline.steps import (
     parts,
     probing,
     recordings,
-    report_parts,
+    report_table,
     results_page,
     shards,
     store,
@@ -197,7 +197,7 @@ def write_dataset(here: layout.Dataset, label: str) -> None:
             | texts
             for r in table
         ],
-        report_parts.SCHEMA,
+        report_table.SCHEMA,
     )
     stamp(here.archive_stamp, {"source": "sample"})
     stamp(here.recordings_stamp, {})

@@ -14,7 +14,7 @@ from pipeline.steps import (
     pairs,
     persons,
     recordings,
-    report_parts,
+    report_table,
     shards,
     store,
     task_rows,
@@ -22,7 +22,7 @@ from pipeline.steps import (
 
 SCHEMAS = {
     "recordings": recordings.SCHEMA, "quarantine": recordings.QUARANTINE,
-    "reports": report_parts.SCHEMA, "subjects": persons.SCHEMA, "task_rows": task_rows.SCHEMA,
+    "reports": report_table.SCHEMA, "subjects": persons.SCHEMA, "task_rows": task_rows.SCHEMA,
     "task_notes": task_rows.NOTES_SCHEMA, "pairs": pairs.SCHEMA, "shards": shards.INDEX,
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from conftest import manifest_values
 from pipeline.findings import Resolver, UnknownCode, resolve
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.steps import layout, report_parts, report_table, reports, store
+from pipeline.steps import layout, report_table, reports, store
 
 MANIFEST = Manifest.model_validate(
     manifest_values(
@@ -339,7 +339,7 @@ def test_the_table_does_not_depend_on_the_size_of_its_parts(
     alone = tiny_settings.model_copy(update={"workers": 1})
     made: list[tuple[bytes, Any]] = []
     for rows in (1024, 5):
-        monkeypatch.setattr(report_parts, "ROWS_PER_PART", rows)
+        monkeypatch.setattr(report_table, "ROWS_PER_PART", rows)
         here.reports_stamp.unlink(missing_ok=True)
         facts = report_table.make(icbhi, alone).facts
         made.append((here.reports.read_bytes(), facts))

@@ -8,7 +8,8 @@ from pipeline.lineage.chain import Link
 from pipeline.lineage.evidence import Evidence, archive_root
 from pipeline.lineage.tables import Tables
 from pipeline.manifest import Manifest
-from pipeline.steps.report_parts import REGIMES, REWRITING
+from pipeline.steps.report_parts import REGIMES
+from pipeline.steps.report_table import REWRITING
 
 _FORMAT = ("native_format", "native_rate", "native_channels", "duration_s")
 _QUALITY = ("peak", "rms_dbfs", "clipped_fraction")

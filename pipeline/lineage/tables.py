@@ -20,7 +20,7 @@ from pipeline.steps import (
     persons,
     recordings,
     remote,
-    report_parts,
+    report_table,
     shards,
     task_rows,
 )
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 _SCHEMAS: dict[str, pa.Schema] = {
     "recordings": recordings.SCHEMA,
     "quarantine": recordings.QUARANTINE,
-    "reports": report_parts.SCHEMA,
+    "reports": report_table.SCHEMA,
     "subjects": persons.SCHEMA,
     "task_rows": task_rows.SCHEMA,
     "pairs": pairs.SCHEMA,

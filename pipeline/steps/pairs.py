@@ -14,13 +14,13 @@ import pyarrow.compute
 
 from pipeline.records import pair_id
 from pipeline.settings import Settings
-from pipeline.steps import layout, marks, parts, report_parts, store
+from pipeline.steps import layout, marks, parts, report_table, store
 from pipeline.steps.arranged import arranged
 
 pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 _AUDIO = [f for f in parts.FACTS if f.name != "raw_bytes"]
 # Keys that the pair has anyway, and how a text came about, which stays in the reports table.
-_NOT_OF_PAIRS = {"recording_id", "dataset", *(f.name for f in report_parts.REWRITING)}
+_NOT_OF_PAIRS = {"recording_id", "dataset", *(f.name for f in report_table.REWRITING)}
 SCHEMA = pa.schema(
     [
         pa.field("pair_id", pa.string()),
@@ -36,13 +36,13 @@ SCHEMA = pa.schema(
         pa.field("align", pa.bool_()),
         *_AUDIO,
         *parts.PLACE,
-        *[f for f in report_parts.SCHEMA if f.name not in _NOT_OF_PAIRS],
+        *[f for f in report_table.SCHEMA if f.name not in _NOT_OF_PAIRS],
     ]
 )
 _PERSON = [
     "recording_id", "dataset", "case_id", "person_id", "identity", "split", "split_rule",
 ]  # fmt: skip
-_REPORT = [f.name for f in report_parts.SCHEMA if f.name not in _NOT_OF_PAIRS]
+_REPORT = [f.name for f in report_table.SCHEMA if f.name not in _NOT_OF_PAIRS]
 _RECORDING = [
     "recording_id",
     "modality",

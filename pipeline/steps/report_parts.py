@@ -1,112 +1,53 @@
-"""Some rows of a recordings table -> their reports, rendered and read back; runs in workers."""
+"""Findings of some recordings -> their reports, rendered and read back; runs in workers.
+
+Which import neither pyarrow nor pandas, as that takes longer than a thousand reports.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jinja2 import Environment
 
 from pipeline import findings
 from pipeline.audit.summary import Auditor, Row, Summary
 from pipeline.manifest import Manifest
-from pipeline.steps import report_sandbox, reports, store
+from pipeline.steps import report_sandbox, reports
 
 REGIMES = ("full", "strict")
-ROWS_PER_PART = 1024  # a dataset of 10,000 must keep all cores busy to the end
-_VERSION = [
-    field
-    for regime in REGIMES
-    for field in (
-        pa.field(f"{regime}_text", pa.string()),
-        pa.field(f"{regime}_hash", pa.string()),
-        pa.field(f"{regime}_terms", pa.list_(pa.string())),
-        pa.field(f"{regime}_sentences", pa.string()),  # JSON: [{text, findings}]
-    )
-]
-# Empty unless a language model puts the reports into other words.
-REWRITING = [
-    pa.field("rewriter", pa.string()),
-    pa.field("prompt_version", pa.string()),
-    *(
-        field
-        for regime in REGIMES
-        for field in (
-            pa.field(f"{regime}_rewritten", pa.bool_()),
-            pa.field(f"{regime}_refusal", pa.string()),
-            pa.field(f"{regime}_rewrite_key", pa.string()),
-            pa.field(f"{regime}_rewrite_revision", pa.string()),
-        )
-    ),
-]
-SCHEMA = pa.schema(
-    [
-        pa.field("recording_id", pa.string()),
-        pa.field("dataset", pa.string()),
-        pa.field("template_version", pa.string()),
-        *_VERSION,
-        *REWRITING,
-    ]
-)
-
-
-_NOT_REWRITTEN: dict[str, Any] = dict.fromkeys(f.name for f in REWRITING) | {
-    f"{regime}_rewritten": False for regime in REGIMES
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What a worker made of some rows of one row group of recordings.
+    """What a worker made of some recordings.
 
     Attributes:
-        group: The row group.
-        start: Its first row there.
-        version: Hash of its rows.
-        reports: Number of rows.
+        group, start: The row group of the recordings table that they are of, and the first row.
+        rows: Columns of their reports, without those of rewriting.
         audit: Regime -> what the audit found.
     """
 
     group: int
     start: int
-    version: str
-    reports: int
+    rows: list[dict[str, Any]]
     audit: dict[str, Summary]
-
-    def file(self, scratch: Path) -> Path:
-        """Where its reports are until they are put together."""
-        return _file(scratch, self.group, self.start)
-
-
-def _file(scratch: Path, group: int, start: int) -> Path:
-    return scratch / f"{group:06d}-{start:06d}.parquet"
-
-
-def source(recordings: pq.ParquetFile, group: int, start: int) -> list[dict[str, Any]]:
-    """Ids and findings, still as JSON, of the rows of a part."""
-    table = recordings.read_row_group(group, ["recording_id", "findings"], use_threads=False)
-    return table.slice(start, ROWS_PER_PART).to_pylist()
 
 
 def render_part(
     manifest: Manifest,
-    recordings: Path,
     group: int,
     start: int,
-    scratch: Path,
+    recordings: Sequence[Mapping[str, str]],
     folder: Path,
     version: str,
 ) -> Part:
-    """Render some rows of the recordings table into a file of their own; runs in workers."""
-    with pq.ParquetFile(recordings) as table:
-        given = source(table, group, start)
+    """Render and read back the reports of recordings, given by id and findings in JSON."""
     tools = _tools(manifest, folder, version)
     rows: list[dict[str, Any]] = []
     audited = {regime: Summary() for regime in REGIMES}
-    for recording in given:
+    for recording in recordings:
         values = json.loads(recording["findings"])
         said = tools.resolve(values)
         row = _row(manifest, recording["recording_id"], said, version, tools.templates)
@@ -115,15 +56,7 @@ def render_part(
             report = _read(row, regime, values)
             defects = tools.auditor.defects(report, said)
             summary.add(report.recording_id, report.text, defects, len(report.sentences))
-    made = pa.Table.from_pylist(rows, schema=SCHEMA)
-    pq.write_table(made, _file(scratch, group, start), compression="zstd")
-    return Part(
-        group=group,
-        start=start,
-        version=store.table_version(made),
-        reports=len(rows),
-        audit=audited,
-    )
+    return Part(group=group, start=start, rows=rows, audit=audited)
 
 
 def _read(row: dict[str, Any], regime: str, values: Mapping[str, Any]) -> Row:
@@ -146,7 +79,7 @@ _TOOLS: dict[tuple[str, Path, str], _Tools] = {}  # of the last dataset: a worke
 
 
 def _tools(manifest: Manifest, folder: Path, version: str) -> _Tools:
-    key = (store.digest(manifest.model_dump()), folder, version)
+    key = (manifest.model_dump_json(), folder, version)
     tools = _TOOLS.get(key)
     if tools is None:
         templates = report_sandbox.environment(folder, reload=False)
@@ -167,7 +100,7 @@ def _row(
         "recording_id": recording_id,
         "dataset": manifest.id,
         "template_version": version,
-    } | _NOT_REWRITTEN
+    }
     omitted = [frozenset[str](), manifest.strict_masks]  # as REGIMES
     made = reports.render_all(manifest.id, recording_id, said, omitted, templates)
     for regime, report in zip(REGIMES, made, strict=True):

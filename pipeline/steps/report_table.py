@@ -7,11 +7,11 @@ memory does not grow with the dataset.
 import json
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,8 +23,60 @@ from pipeline.manifest import Manifest
 from pipeline.settings import Settings
 from pipeline.steps import layout, remote, report_parts, report_sandbox, reports, store
 
+ROWS_PER_PART = 1024  # a dataset of 10,000 must keep all cores busy to the end
 WORDS = (15, 90)  # of a full report, least and most
+_VERSION = [
+    field
+    for regime in report_parts.REGIMES
+    for field in (
+        pa.field(f"{regime}_text", pa.string()),
+        pa.field(f"{regime}_hash", pa.string()),
+        pa.field(f"{regime}_terms", pa.list_(pa.string())),
+        pa.field(f"{regime}_sentences", pa.string()),  # JSON: [{text, findings}]
+    )
+]
+# Empty unless a language model puts the reports into other words.
+REWRITING = [
+    pa.field("rewriter", pa.string()),
+    pa.field("prompt_version", pa.string()),
+    *(
+        field
+        for regime in report_parts.REGIMES
+        for field in (
+            pa.field(f"{regime}_rewritten", pa.bool_()),
+            pa.field(f"{regime}_refusal", pa.string()),
+            pa.field(f"{regime}_rewrite_key", pa.string()),
+            pa.field(f"{regime}_rewrite_revision", pa.string()),
+        )
+    ),
+]
+SCHEMA = pa.schema(
+    [
+        pa.field("recording_id", pa.string()),
+        pa.field("dataset", pa.string()),
+        pa.field("template_version", pa.string()),
+        *_VERSION,
+        *REWRITING,
+    ]
+)
+
+
+_NOT_REWRITTEN: dict[str, Any] = dict.fromkeys(f.name for f in REWRITING) | {
+    f"{regime}_rewritten": False for regime in report_parts.REGIMES
+}
 Progress = Callable[[str], None]
+
+
+class _Made(NamedTuple):
+    """A part of the table whose reports are in a file of their own."""
+
+    group: int
+    start: int
+    version: str
+    audit: dict[str, Summary]
+
+    def file(self, scratch: Path) -> Path:
+        return scratch / f"{self.group:06d}-{self.start:06d}.parquet"
 
 
 def make(
@@ -59,18 +111,19 @@ def make(
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         remote.need(here.recordings)
-        about = pq.read_metadata(here.recordings)
-        jobs = (
-            (manifest, here.recordings, group, start, scratch, folder, version)
-            for group in range(about.num_row_groups)
-            for start in range(0, about.row_group(group).num_rows, report_parts.ROWS_PER_PART)
-        )
-        parts: list[report_parts.Part] = []
-        said = f"{manifest.id}: {{}} reports rendered and read back"
-        counted = Counted(progress, said, about.num_rows)
-        for part in pool.run(report_parts.render_part, jobs, settings.workers, settings.cluster):
-            parts.append(part)
-            counted.add(part.reports)
+        with pq.ParquetFile(here.recordings) as recordings:
+            parts: list[_Made] = []
+            said = f"{manifest.id}: {{}} reports rendered and read back"
+            counted = Counted(progress, said, recordings.metadata.num_rows)
+            jobs = (
+                (manifest, group, start, given, folder, version)
+                for group, start, given in _given(recordings)
+            )
+            done = pool.run(report_parts.render_part, jobs, settings.workers, settings.cluster)
+            for part in done:
+                rows = [row | _NOT_REWRITTEN for row in part.rows]
+                parts.append(_write(scratch, _Made(part.group, part.start, "", part.audit), rows))
+                counted.add(len(rows))
         parts.sort(key=lambda part: (part.group, part.start))
         rewritten = rewrite(here.recordings, scratch, parts) if rewrite else {}
         _join(scratch, here.reports, parts)
@@ -80,7 +133,7 @@ def make(
     return store.cached(here.reports_stamp, inputs, [here.reports], work, stored=[here.reports])
 
 
-def _facts(parts: list[report_parts.Part], version: str) -> dict[str, Any]:
+def _facts(parts: list[_Made], version: str) -> dict[str, Any]:
     audited: dict[str, Any] = {}
     for regime in report_parts.REGIMES:
         summary = Summary()
@@ -88,10 +141,26 @@ def _facts(parts: list[report_parts.Part], version: str) -> dict[str, Any]:
             summary.include(part.audit[regime])
         audited[regime] = summary.facts() | {"examples": [asdict(e) for e in summary.examples]}
     return {
-        "reports": sum(part.reports for part in parts),
+        "reports": sum(part.audit["full"].reports for part in parts),
         "template_version": version,
         "audit": audited,
     }
+
+
+def _given(recordings: pq.ParquetFile) -> Iterator[tuple[int, int, list[dict[str, Any]]]]:
+    """Row group, first row, and ids and findings (JSON) of each part."""
+    for group in range(recordings.num_row_groups):
+        columns = ["recording_id", "findings"]
+        table = recordings.read_row_group(group, columns, use_threads=False)
+        for start in range(0, len(table), ROWS_PER_PART):
+            yield group, start, table.slice(start, ROWS_PER_PART).to_pylist()
+
+
+def _write(scratch: Path, part: _Made, rows: list[dict[str, Any]]) -> _Made:
+    """Write the reports of a part; returns it with the version of what was written."""
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    pq.write_table(table, part.file(scratch), compression="zstd")
+    return part._replace(version=store.table_version(table))
 
 
 class _Rewriting:
@@ -110,28 +179,22 @@ class _Rewriting:
             "rewriting_code": store.package_version(rewriting),
         }
 
-    def __call__(
-        self, recordings: Path, scratch: Path, parts: list[report_parts.Part]
-    ) -> dict[str, Any]:
+    def __call__(self, recordings: Path, scratch: Path, parts: list[_Made]) -> dict[str, Any]:
         """Change the files and versions of the parts; returns what became of the texts."""
         counts = self._rewrite.Counts()
-        source = pq.ParquetFile(recordings)
-        for n, part in enumerate(parts):
-            path = part.file(scratch)
-            recorded = report_parts.source(source, part.group, part.start)
-            rows, found = self._rewrite.rewrite_all(
-                pq.read_table(path).to_pylist(),
-                {r["recording_id"]: json.loads(r["findings"]) for r in recorded},
-                self._rewriter,
-                self._accept,
-                self._cache,
-                self._prompt,
-                self._progress,
-            )
-            counts += found
-            table = pa.Table.from_pylist(rows, schema=report_parts.SCHEMA)
-            pq.write_table(table, path, compression="zstd")
-            parts[n] = replace(part, version=store.table_version(table))
+        with pq.ParquetFile(recordings) as source:
+            for n, (part, (*_, recorded)) in enumerate(zip(parts, _given(source), strict=True)):
+                rows, found = self._rewrite.rewrite_all(
+                    pq.read_table(part.file(scratch)).to_pylist(),
+                    {r["recording_id"]: json.loads(r["findings"]) for r in recorded},
+                    self._rewriter,
+                    self._accept,
+                    self._cache,
+                    self._prompt,
+                    self._progress,
+                )
+                counts += found
+                parts[n] = _write(scratch, part, rows)
         return {"rewriting": counts.facts()}
 
 
@@ -140,10 +203,10 @@ def _rewriting(manifest: Manifest, settings: Settings, progress: Progress) -> _R
     return _Rewriting(manifest, rewriter, settings.data_root, progress) if rewriter else None
 
 
-def _join(scratch: Path, target: Path, parts: list[report_parts.Part]) -> None:
+def _join(scratch: Path, target: Path, parts: list[_Made]) -> None:
     with (
         store.finished(target) as temporary,
-        pq.ParquetWriter(temporary, report_parts.SCHEMA, compression="zstd") as writer,
+        pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer,
     ):
         for _, group in groupby(parts, key=lambda part: part.group):
             tables = [pq.read_table(part.file(scratch)) for part in group]
