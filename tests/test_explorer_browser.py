@@ -35,7 +35,9 @@ def address(made: World) -> Iterator[str]:
         found = next(m for line in lines if (m := re.search(r"http://127\.0\.0\.1:\d+", line)))
         yield found[0]
         host = found[0].removeprefix("http://")
-        with socket.create_connection(host.split(":")) as slow:  # never finishes what it sends
+        with socket.create_connection(
+            ("127.0.0.1", int(host.split(":")[1]))
+        ) as slow:  # never finishes what it sends
             begun = f"POST /mark/x HTTP/1.1\r\nHost: {host}\r\nOrigin: {found[0]}\r\n"
             slow.sendall(f"{begun}Content-Length: 9\r\n\r\nwhy".encode())
             server.send_signal(signal.SIGINT)
