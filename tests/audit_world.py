@@ -1,11 +1,11 @@
 """Made-up findings of all seven alignment datasets, as coherent as their readers make them."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from pipeline.audit.summary import Row
-from pipeline.manifest import load_all
+from pipeline.audit.summary import Auditor, Row, Summary
+from pipeline.manifest import Manifest, load_all
 from pipeline.steps import reports
 
 Values = dict[str, Any]
@@ -139,3 +139,11 @@ def rows(dataset: str, count: int, seed: int = 1, strict: bool = False) -> Itera
     draw = random.Random(f"{dataset}{seed}")
     for i in range(count):
         yield rendered(dataset, f"{dataset}/{seed}-{i}", WORLDS[dataset](draw), strict)
+
+
+def audit_rows(manifest: Manifest, rows: Iterable[Row]) -> Summary:
+    """What the audit says of reports."""
+    auditor, summary = Auditor(manifest), Summary()
+    for row in rows:
+        summary.add(row.recording_id, row.text, auditor.defects(row), len(row.sentences))
+    return summary

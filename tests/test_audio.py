@@ -281,10 +281,11 @@ def test_the_same_version_makes_the_same_bytes(folder: Path) -> None:
     )
 
 
-def test_workers_start_light() -> None:
+@pytest.mark.parametrize("module", ["part_audio", "report_parts"])
+def test_workers_start_light(module: str) -> None:
     """Each worker process imports this; torch alone would cost it seconds and 200 MiB."""
     code = (
-        "import sys, pipeline.steps.part_audio\n"
+        f"import sys, pipeline.pool, pipeline.steps.{module}\n"
         "heavy = {'torch', 'librosa', 'transformers', 'scipy', 'av', 'pyarrow', 'pandas'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from audit_world import WORLDS, rows
+from audit_world import WORLDS, audit_rows, rows
 from costs import cost
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ from planted import INVENTED, PLANTS
 from pipeline.audit import texts
 from pipeline.audit.check import agrees
 from pipeline.audit.claims import Number
-from pipeline.audit.summary import Auditor, Row, Summary, audit_rows
+from pipeline.audit.summary import Auditor, Row, Summary
 from pipeline.manifest import load_all
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from audit_world import rendered
+from audit_world import audit_rows, rendered
 
-from pipeline.audit.summary import Row, audit_rows
+from pipeline.audit.summary import Row
 from pipeline.manifest import load_all
 from pipeline.readers import coughvid
 from pipeline.records import Recording, recording_id

@@ -156,11 +156,3 @@ class Auditor:
             found += check.against(self.lexicon, findings, reading, text, claimed)
             found += check.both_ways(self.lexicon, findings, reading, claimed, text, report)
         return found
-
-
-def audit_rows(manifest: Manifest, rows: Iterable[Row], auditor: Auditor | None = None) -> Summary:
-    """Check reports one by one; memory grows by the vocabulary and 8 bytes a distinct text."""
-    auditor, summary = auditor or Auditor(manifest), Summary()
-    for row in rows:
-        summary.add(row.recording_id, row.text, auditor.defects(row), len(row.sentences))
-    return summary

@@ -68,15 +68,12 @@ Progress = Callable[[str], None]
 
 
 class _Made(NamedTuple):
-    """A part of the table whose reports are in a file of their own."""
+    """A part of the table: its row group, where it is, hash of its rows, what the audit found."""
 
     group: int
-    start: int
+    path: Path
     version: str
     audit: dict[str, Summary]
-
-    def file(self, scratch: Path) -> Path:
-        return scratch / f"{self.group:06d}-{self.start:06d}.parquet"
 
 
 def make(
@@ -121,12 +118,13 @@ def make(
             )
             done = pool.run(report_parts.render_part, jobs, settings.workers, settings.cluster)
             for part in done:
-                rows = [row | _NOT_REWRITTEN for row in part.rows]
-                parts.append(_write(scratch, _Made(part.group, part.start, "", part.audit), rows))
-                counted.add(len(rows))
-        parts.sort(key=lambda part: (part.group, part.start))
-        rewritten = rewrite(here.recordings, scratch, parts) if rewrite else {}
-        _join(scratch, here.reports, parts)
+                path = scratch / f"{part.group:06d}-{part.start:06d}.parquet"
+                written = _write(path, [row | _NOT_REWRITTEN for row in part.rows])
+                parts.append(_Made(part.group, path, written, part.audit))
+                counted.add(len(part.rows))
+        parts.sort(key=lambda part: part.path)
+        rewritten = rewrite(here.recordings, parts) if rewrite else {}
+        _join(parts, here.reports)
         shutil.rmtree(scratch)
         return store.digest([part.version for part in parts]), _facts(parts, version) | rewritten
 
@@ -156,11 +154,11 @@ def _given(recordings: pq.ParquetFile) -> Iterator[tuple[int, int, list[dict[str
             yield group, start, table.slice(start, ROWS_PER_PART).to_pylist()
 
 
-def _write(scratch: Path, part: _Made, rows: list[dict[str, Any]]) -> _Made:
-    """Write the reports of a part; returns it with the version of what was written."""
+def _write(path: Path, rows: list[dict[str, Any]]) -> str:
+    """Write the reports of a part; returns the hash of its rows."""
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    pq.write_table(table, part.file(scratch), compression="lz4")
-    return part._replace(version=store.table_version(table))
+    pq.write_table(table, path, compression="lz4")
+    return store.table_version(table)
 
 
 class _Rewriting:
@@ -179,13 +177,13 @@ class _Rewriting:
             "rewriting_code": store.package_version(rewriting),
         }
 
-    def __call__(self, recordings: Path, scratch: Path, parts: list[_Made]) -> dict[str, Any]:
+    def __call__(self, recordings: Path, parts: list[_Made]) -> dict[str, Any]:
         """Change the files and versions of the parts; returns what became of the texts."""
         counts = self._rewrite.Counts()
         with pq.ParquetFile(recordings) as source:
             for n, (part, (*_, recorded)) in enumerate(zip(parts, _given(source), strict=True)):
                 rows, found = self._rewrite.rewrite_all(
-                    pq.read_table(part.file(scratch)).to_pylist(),
+                    pq.read_table(part.path).to_pylist(),
                     {r["recording_id"]: json.loads(r["findings"]) for r in recorded},
                     self._rewriter,
                     self._accept,
@@ -194,7 +192,7 @@ class _Rewriting:
                     self._progress,
                 )
                 counts += found
-                parts[n] = _write(scratch, part, rows)
+                parts[n] = part._replace(version=_write(part.path, rows))
         return {"rewriting": counts.facts()}
 
 
@@ -203,11 +201,11 @@ def _rewriting(manifest: Manifest, settings: Settings, progress: Progress) -> _R
     return _Rewriting(manifest, rewriter, settings.data_root, progress) if rewriter else None
 
 
-def _join(scratch: Path, target: Path, parts: list[_Made]) -> None:
+def _join(parts: list[_Made], target: Path) -> None:
     with (
         store.finished(target) as temporary,
         pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer,
     ):
         for _, group in groupby(parts, key=lambda part: part.group):
-            tables = [pq.read_table(part.file(scratch)) for part in group]
+            tables = [pq.read_table(part.path) for part in group]
             writer.write_table(pa.concat_tables(tables).combine_chunks())
