@@ -243,6 +243,22 @@ def test_a_full_disk_leaves_the_state_of_before(tmp_path, monkeypatch):
         state.room(tmp_path, torch.nn.Linear(99, 99))
 
 
+def test_a_state_is_to_be_deleted_only_where_it_is_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "state.pt"
+    state.save(path, {"key": "k"})
+    with monkeypatch.context() as full:
+        full.setattr(
+            state.torch,
+            "load",
+            lambda *_, **__: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError()),
+        )
+        with pytest.raises(torch.cuda.OutOfMemoryError):  # of the card
+            state.load(path, "k", "cpu")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(TrainingError, match="delete it to start this run over"):
+        state.load(path, "k", "cpu")
+
+
 def test_half_precision_trains_as_full_precision_does(given, tmp_path):
     losses = {
         precision: run(

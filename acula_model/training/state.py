@@ -50,7 +50,9 @@ def load(path: Path, key: str, device: str) -> dict[str, Any] | None:
         return None
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
+    except Exception as error:  # damaged bytes make torch raise anything
+        if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+            raise  # nothing is wrong with the file
         why = str(error).partition("\n")[0]
         raise TrainingError(
             f"{path} cannot be read ({why}): delete it to start this run over"
